@@ -1,0 +1,29 @@
+//! The ground that fink stands on: what time is, what has been dealt with, and what flows between the parts.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`moment`] | `Moment`, the two-dimensional timestamp of the graph |
+//! | [`clock`] | the state machine that issues Moments and decides when late data rolls in |
+//! | [`beats`] | the clock as an operator, and the source operator that follows it |
+//! | [`coverage`] | which offsets of which logs have been dealt with |
+//! | [`message`] | logs, messages and the chunks that sources hand over |
+//! | [`alerts`] | decoded alerts as Arrow batches, and what could not be decoded |
+//! | [`ports`] | what a source must offer |
+//! | [`budget`] | the bound on bytes in flight |
+//! | [`table`] | object stores, the ledger, and Delta tables |
+//!
+//! Nothing here knows a survey, a broker or a command line.
+
+pub mod alerts;
+pub mod beats;
+pub mod budget;
+pub mod clock;
+pub mod coverage;
+pub mod message;
+pub mod moment;
+pub mod ports;
+pub mod table;
+
+pub use coverage::{Coverage, Intervals};
+pub use message::{Chunk, Log, Message};
+pub use moment::Moment;

@@ -1,0 +1,355 @@
+//! What the ledger says: its entries, and the state that they add up to.
+//!
+//! The ledger is the only commit point of an archive. An entry is put if absent under its number; what it says happened.
+//! Tables are rolled forward from it: entry `n` is applied to table `t` by one commit with transaction number `n`, on a
+//! snapshot whose transaction number is the entry that touched `t` before (`TableChange::previous`), strictly in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::alerts::Tally;
+use crate::coverage::Coverage;
+use crate::message::{Log, Mark};
+use crate::moment::Moment;
+
+/// The format of entries and snapshots that this release writes. It reads this one and the one before.
+pub const FORMAT: u32 = 1;
+
+/// One entry of the ledger. Every part may be empty but those that say who wrote it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The entry's number, from 0, without gaps.
+    pub number: u64,
+    /// Fresh for each entry: tells our own put, reported as failed, from another writer's.
+    pub nonce: String,
+    /// The writer's generation. An entry of another generation than [`State::generation`] must carry a `fence`.
+    pub generation: u64,
+    /// The latest Moment of what it covers.
+    pub moment: Moment,
+    /// The writer's wall clock, in milliseconds since 1970 UTC: for people, nothing is decided by it.
+    pub written_ms: i64,
+    /// A new generation takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Writer>,
+    /// Logs opened, and the offset at which reading of each begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<(Log, i64)>,
+    /// The coverage added.
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub covered: Coverage,
+    /// What became of the messages covered: to be added to what is stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tallies: Vec<(Log, Tally)>,
+    /// The last message of each log covered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<(Log, Mark)>,
+    /// Holes accepted by a person.
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub accepted: Coverage,
+    /// Writers' schemas met for the first time, and the table that each goes to, once and for ever.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// What happens to the tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableChange>,
+    /// For people: what the entry is (`live`, `compaction of alerts`, `retry of 3 rejects`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// A process that writes an archive.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Writer {
+    /// The host's name.
+    pub host: String,
+    /// The kernel's boot id: a pid means nothing after a reboot.
+    pub boot: String,
+    /// The process id.
+    pub pid: u32,
+    /// The process's start time in clock ticks since boot (`/proc/<pid>/stat`, field 22): pids are used again.
+    pub started: u64,
+}
+
+/// Where the rows of a writer's schema go.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// The schema's fingerprint ([`crate::alerts::WriterSchema::fingerprint`]); its text is kept in `_fink/schemas/`.
+    pub fingerprint: Arc<str>,
+    /// The record's full name.
+    pub name: String,
+    /// The table's folder in the archive, such as `alerts` or `alerts_lsst`.
+    pub table: Arc<str>,
+}
+
+/// What an entry does to one table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableChange {
+    /// The table's folder in the archive.
+    pub table: Arc<str>,
+    /// The entry that touched this table before; `None`: this one creates it.
+    pub previous: Option<u64>,
+    /// The table's whole schema after this entry, as Delta's JSON (`schemaString`), where this entry creates or evolves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// The partition columns; said where the table is created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_columns: Vec<String>,
+    /// Files added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adds: Vec<DataFile>,
+    /// Files removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removes: Vec<Removed>,
+    /// Whether rows change; a compaction only moves them.
+    pub data_change: bool,
+}
+
+/// A Parquet file of a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Its path below the table's folder, with `/`, such as `year=2026/month=11/day=22/0-17-….parquet`.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its modification time, in milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+    /// The value of each partition column, in the table's order; `None` is null.
+    pub partition: Vec<(String, Option<String>)>,
+    /// Its rows.
+    pub rows: u64,
+    /// Delta's statistics as JSON (`numRecords`, `minValues`, `maxValues`, `nullCount`).
+    pub stats: String,
+}
+
+/// A file taken out of a table.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Its path below the table's folder.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// What is stored of one log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogState {
+    /// Where reading of it began.
+    pub origin: i64,
+    /// What became of its messages.
+    pub tally: Tally,
+    /// The last covered message.
+    pub mark: Option<Mark>,
+}
+
+/// A table as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableState {
+    /// The last entry that touched it.
+    pub last: u64,
+    /// Its schema, as Delta's JSON (`schemaString`).
+    pub schema: String,
+    /// Its partition columns.
+    pub partition_columns: Vec<String>,
+    /// Rows added less rows removed, as the entries say.
+    pub rows: i64,
+}
+
+/// All that the entries up to one of them add up to; what a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The number of the next entry.
+    pub next: u64,
+    /// The generation that may write.
+    pub generation: u64,
+    /// Who that is.
+    pub writer: Option<Writer>,
+    /// The latest Moment; ticks go on from here.
+    pub moment: Moment,
+    /// What is covered.
+    pub coverage: Coverage,
+    /// Holes accepted by a person.
+    pub accepted: Coverage,
+    /// What is stored of each log that was opened.
+    #[serde(with = "pairs")]
+    pub logs: BTreeMap<Log, LogState>,
+    /// Routes by fingerprint.
+    pub routes: BTreeMap<Arc<str>, Route>,
+    /// The tables.
+    pub tables: BTreeMap<Arc<str>, TableState>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            next: 0,
+            generation: 0,
+            writer: None,
+            moment: Moment::default(),
+            coverage: Coverage::default(),
+            accepted: Coverage::default(),
+            logs: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            tables: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why an entry can't follow a state.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Misfit {
+    /// Written in a format that this release can't read.
+    #[error("entry {number} has format {format}, this release reads up to {FORMAT}: it was written by a newer fink")]
+    Format {
+        /// The entry.
+        number: u64,
+        /// Its format.
+        format: u32,
+    },
+    /// Its number is not the next.
+    #[error("entry {number} can't follow: {next} is next")]
+    Number {
+        /// The entry.
+        number: u64,
+        /// The state's next.
+        next: u64,
+    },
+    /// Its generation may not write.
+    #[error("entry {number} is of generation {generation}, but {current} writes this archive")]
+    Generation {
+        /// The entry.
+        number: u64,
+        /// Its generation.
+        generation: u64,
+        /// The one that may write.
+        current: u64,
+    },
+    /// It says that another entry touched a table before it than did.
+    #[error("entry {number} follows {said:?} on table {table}, but {is:?} touched it last")]
+    Previous {
+        /// The entry.
+        number: u64,
+        /// The table.
+        table: Arc<str>,
+        /// What the entry says.
+        said: Option<u64>,
+        /// What the state says.
+        is: Option<u64>,
+    },
+    /// It covers what is covered already.
+    #[error("entry {number} covers {doubled} offsets that are covered already")]
+    Doubled {
+        /// The entry.
+        number: u64,
+        /// How many.
+        doubled: u64,
+    },
+    /// Its counts do not add up.
+    #[error("entry {number} counts {log} wrong: messages are not archived + rejected + empty")]
+    Tally {
+        /// The entry.
+        number: u64,
+        /// The log.
+        log: Log,
+    },
+}
+
+impl State {
+    /// Adds an entry. On an error the state is as it was.
+    ///
+    /// # Errors
+    /// When the entry can't follow; a writer checks this before its put, a reader after its get.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Misfit> {
+        self.check(entry)?;
+        if let Some(writer) = &entry.fence {
+            self.generation = entry.generation;
+            self.writer = Some(writer.clone());
+        }
+        for (log, origin) in &entry.origins {
+            self.logs.entry(log.clone()).or_default().origin = *origin;
+        }
+        self.coverage.merge(&entry.covered);
+        for (log, tally) in &entry.tallies {
+            self.logs.entry(log.clone()).or_default().tally += *tally;
+        }
+        for (log, mark) in &entry.marks {
+            let state = self.logs.entry(log.clone()).or_default();
+            if state.mark.is_none_or(|old| old.offset <= mark.offset) {
+                state.mark = Some(*mark);
+            }
+        }
+        self.accepted.merge(&entry.accepted);
+        for route in &entry.routes {
+            self.routes.entry(route.fingerprint.clone()).or_insert_with(|| route.clone());
+        }
+        for change in &entry.tables {
+            let table = self.tables.entry(change.table.clone()).or_insert_with(|| TableState {
+                last: entry.number,
+                schema: String::new(),
+                partition_columns: change.partition_columns.clone(),
+                rows: 0,
+            });
+            table.last = entry.number;
+            if let Some(schema) = &change.schema {
+                table.schema.clone_from(schema);
+            }
+            table.rows += change.adds.iter().map(|file| file.rows.cast_signed()).sum::<i64>();
+            table.rows -= change.removes.iter().map(|file| file.rows.cast_signed()).sum::<i64>();
+        }
+        self.moment = self.moment.max(entry.moment);
+        self.next = entry.number + 1;
+        self.format = self.format.max(entry.format);
+        Ok(())
+    }
+
+    fn check(&self, entry: &Entry) -> Result<(), Misfit> {
+        let number = entry.number;
+        if entry.format > FORMAT {
+            return Err(Misfit::Format { number, format: entry.format });
+        }
+        if number != self.next {
+            return Err(Misfit::Number { number, next: self.next });
+        }
+        let allowed = if entry.fence.is_some() { entry.generation == self.generation + 1 } else { entry.generation == self.generation };
+        if !allowed {
+            return Err(Misfit::Generation { number, generation: entry.generation, current: self.generation });
+        }
+        for change in &entry.tables {
+            let is = self.tables.get(&change.table).map(|t| t.last);
+            if is != change.previous {
+                return Err(Misfit::Previous { number, table: change.table.clone(), said: change.previous, is });
+            }
+        }
+        let new = self.coverage.clone().merge(&entry.covered);
+        if new != entry.covered.len() {
+            return Err(Misfit::Doubled { number, doubled: entry.covered.len() - new });
+        }
+        if let Some((log, _)) = entry.tallies.iter().find(|(_, tally)| !tally.agrees()) {
+            return Err(Misfit::Tally { number, log: log.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// A map with a structured key, as a list of pairs: JSON's keys are strings.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(map: &BTreeMap<K, V>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord, V: Deserialize<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
+}
