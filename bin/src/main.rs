@@ -1,1 +1,3 @@
+//! The program `fink`.
+
 fn main() {}

@@ -1,0 +1,230 @@
+//! What a run is told to do: all settings resolved, plain data without a default or a choice left open.
+//!
+//! [`crate::config`] makes these of the configuration file and the flags; [`crate::run`] carries them out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `fink start archive`.
+#[derive(Clone, Debug)]
+pub struct ArchiveRun {
+    /// The archive: a path, or a URL (`file://`, `hdfs://`, `s3://`).
+    pub archive: String,
+    /// Settings of the archive's object store, by name; never a secret.
+    pub store: BTreeMap<String, String>,
+    /// Where alerts come from.
+    pub input: Input,
+    /// Where schemas come from that messages do not carry.
+    pub schemas: Schemas,
+    /// How the archive is written.
+    pub commit: Commit,
+    /// Timely workers, each a thread.
+    pub workers: usize,
+    /// The bound on bytes of messages between the sources and the durable end.
+    pub in_flight_bytes: usize,
+    /// When the run ends by itself.
+    pub end: End,
+    /// Goes on with a topic that is no longer the one that was stored, as its next incarnation.
+    pub incarnation: Incarnation,
+    /// What to do when another process holds the archive.
+    pub fence: Fence,
+}
+
+/// Where alerts come from.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Topics of a Kafka cluster.
+    Kafka(KafkaInput),
+    /// The stream that lives in the process.
+    Simulator(SimulatorInput),
+    /// A folder of Avro files, read as one topic.
+    Files(FilesInput),
+}
+
+/// Which topics of which cluster.
+#[derive(Clone, Debug)]
+pub struct KafkaInput {
+    /// How to reach the cluster.
+    pub client: KafkaClient,
+    /// Names of topics, or patterns (`^ztf_.*`).
+    pub topics: Vec<String>,
+    /// Where reading starts of what was never read.
+    pub from: Start,
+}
+
+/// How to reach a Kafka cluster.
+#[derive(Clone)]
+pub struct KafkaClient {
+    /// Bootstrap servers, `host:port,...`.
+    pub brokers: String,
+    /// Properties for librdkafka, secrets included: not to be printed.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for KafkaClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values may be secrets: names only.
+        f.debug_struct("KafkaClient").field("brokers", &self.brokers).field("properties", &self.properties.keys()).finish()
+    }
+}
+
+/// Where reading starts of a partition of which nothing is stored.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Start {
+    /// At the first offset that the log holds.
+    Earliest,
+    /// At the log's end.
+    #[default]
+    Latest,
+    /// At the first message of this time or later, in milliseconds since 1970 UTC.
+    Time(i64),
+    /// At these offsets by partition; partitions that are not named start at their first offset.
+    Offsets(BTreeMap<i32, i64>),
+}
+
+/// The simulator's stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulatorInput {
+    /// The topic's name.
+    pub topic: String,
+    /// What its alerts are a function of.
+    pub seed: u64,
+    /// Alerts a second, over all partitions.
+    pub rate: f64,
+    /// Partitions.
+    pub partitions: i32,
+    /// How big its alerts are.
+    pub size: AlertSize,
+    /// How many alerts it holds from the start, as a backlog.
+    pub backlog: u64,
+    /// The file in which its start is stored, `None`: it starts now (seed and start are its identity).
+    pub start_file: Option<PathBuf>,
+}
+
+/// How big the simulator's alerts are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertSize {
+    /// About 2 kB: tiny cutouts.
+    #[default]
+    Small,
+    /// As big as ZTF's: about 70 kB.
+    Full,
+}
+
+/// A folder of Avro files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FilesInput {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The topic's name in the archive; the folder's name where none is given.
+    pub topic: String,
+}
+
+/// Where schemas come from that messages do not carry.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Schemas {
+    /// The schema registry's URL.
+    pub registry: Option<String>,
+    /// A folder of schemas by id.
+    pub folder: Option<PathBuf>,
+    /// The schema (a `.avsc` file, or an Avro container whose schema is taken) of bare datums, by topic; `*`: of any topic.
+    pub datum: BTreeMap<String, PathBuf>,
+    /// How long a registry may deny a schema id before its messages are rejected.
+    pub unknown_after: Duration,
+}
+
+/// How the archive is written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Commit {
+    /// A group of files is committed when it is this old.
+    pub interval: Duration,
+    /// A group is committed when it has this many bytes.
+    pub group_bytes: usize,
+    /// The bound on bytes in open files, over all workers.
+    pub writers_bytes: usize,
+    /// The size of files that compaction aims at; `None`: no compaction.
+    pub compact_bytes: Option<u64>,
+    /// How long a file that was replaced stays for readers of old versions.
+    pub vacuum_after: Duration,
+}
+
+/// When a run ends by itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct End {
+    /// After this time.
+    pub after: Option<Duration>,
+    /// When all that the topics held at the start is durable in the tables.
+    pub caught_up: bool,
+}
+
+/// What to do with a topic that is no longer the one that was stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Incarnation {
+    /// Stop with an error.
+    #[default]
+    Same,
+    /// Go on with it as a new one.
+    New,
+}
+
+/// What to do when another process holds the archive.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Fence {
+    /// Refuse to start.
+    #[default]
+    Respect,
+    /// Take the archive over; the other process commits nothing more.
+    TakeOver,
+}
+
+/// `fink start simulator`: sends alerts to a Kafka topic.
+#[derive(Clone, Debug)]
+pub struct SimulatorRun {
+    /// How to reach the cluster.
+    pub client: KafkaClient,
+    /// The topic.
+    pub topic: String,
+    /// Partitions, where the topic is to be created.
+    pub partitions: i32,
+    /// What is sent.
+    pub alerts: Alerts,
+    /// How many alerts are sent; `None`: without end, or each once of a folder.
+    pub count: Option<u64>,
+    /// How fast.
+    pub pace: Pace,
+    /// Ends after this time.
+    pub end: End,
+}
+
+/// What the simulator sends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Alerts {
+    /// Its own, from a seed.
+    Generated {
+        /// What they are a function of.
+        seed: u64,
+        /// How big they are.
+        size: AlertSize,
+    },
+    /// The messages of a folder of Avro files.
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Sends this many files, repeating the folder's where it holds fewer; `None`: each once.
+        pool: Option<usize>,
+    },
+}
+
+/// How fast the simulator sends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// As fast as the broker takes them.
+    AsFastAsPossible,
+    /// Alerts a second.
+    Rate(f64),
+    /// One alert, or one file of a folder, per interval.
+    Interval(Duration),
+}
