@@ -85,7 +85,15 @@ pub trait Source: Send {
     /// As [`Source::identity`].
     fn mark(&mut self, topic: &str, partition: i32, offset: i64) -> Result<Option<Mark>, SourceError>;
 
-    /// Reads these stretches too, besides those that it reads already; at most one a log.
+    /// The marks of many messages, in the order asked; a source that can ask for all at once does.
+    ///
+    /// # Errors
+    /// As [`Source::identity`].
+    fn marks(&mut self, of: &[(Arc<str>, i32, i64)]) -> Result<Vec<Option<Mark>>, SourceError> {
+        of.iter().map(|(topic, partition, offset)| self.mark(topic, *partition, *offset)).collect()
+    }
+
+    /// Reads these stretches too, besides those that it reads already; at most one a log: a new stretch of a log takes the place of the one before, and its chunks begin at `from`.
     ///
     /// # Errors
     /// As [`Source::identity`].
@@ -140,6 +148,9 @@ pub trait Keeper: Send + Sync {
 
     /// The newest incarnation of a source's topic that is stored.
     fn incarnation(&self, source: &str, topic: &str) -> Option<u32>;
+
+    /// Every source and topic that was ever opened, of whatever incarnation and partition.
+    fn topics(&self) -> Vec<(Arc<str>, Arc<str>)>;
 
     /// Opens logs at these origins, and returns when that is durable.
     ///
