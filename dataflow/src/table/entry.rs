@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use differential_dataflow::lattice::Lattice;
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::Tally;
@@ -28,7 +29,7 @@ pub struct Entry {
     pub nonce: String,
     /// The writer's generation. An entry of another generation than [`State::generation`] must carry a `fence`.
     pub generation: u64,
-    /// The latest Moment of what it covers.
+    /// The least upper bound of the Moments of what it covers.
     pub moment: Moment,
     /// The writer's wall clock, in milliseconds since 1970 UTC: for people, nothing is decided by it.
     pub written_ms: i64,
@@ -169,7 +170,7 @@ pub struct State {
     pub generation: u64,
     /// Who that is.
     pub writer: Option<Writer>,
-    /// The latest Moment; ticks go on from here.
+    /// The least upper bound of all Moments written; ticks and epochs go on from here.
     pub moment: Moment,
     /// What is covered.
     pub coverage: Coverage,
@@ -302,7 +303,8 @@ impl State {
             table.rows += change.adds.iter().map(|file| file.rows.cast_signed()).sum::<i64>();
             table.rows -= change.removes.iter().map(|file| file.rows.cast_signed()).sum::<i64>();
         }
-        self.moment = self.moment.max(entry.moment);
+        // Coordinate by coordinate: late data of a later epoch must not set the ticks back.
+        self.moment = self.moment.join(&entry.moment);
         self.next = entry.number + 1;
         self.format = self.format.max(entry.format);
         Ok(())
