@@ -84,6 +84,41 @@ pub enum Start {
     Offsets(BTreeMap<i32, i64>),
 }
 
+/// Reads `earliest`, `latest`, a time (RFC 3339, or a date), or offsets by partition (`0:12,1:7`).
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub fn parse_start(text: &str) -> Result<Start, String> {
+    match text {
+        "earliest" => return Ok(Start::Earliest),
+        "latest" => return Ok(Start::Latest),
+        _ => {}
+    }
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(Start::Time(time.timestamp_millis()));
+    }
+    if let Ok(date) = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Ok(Start::Time(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis()));
+    }
+    let mut offsets = BTreeMap::new();
+    for pair in text.split(',') {
+        let parsed = pair.split_once(':').map(|(partition, offset)| (partition.trim().parse::<i32>(), offset.trim().parse::<i64>()));
+        match parsed {
+            Some((Ok(partition @ 0..), Ok(offset @ 0..))) => {
+                if offsets.insert(partition, offset).is_some() {
+                    return Err(format!("partition {partition} is named twice in `{text}`"));
+                }
+            }
+            _ => {
+                return Err(format!(
+                    "`{text}` is not earliest, latest, a time (2026-11-22T18:00:00Z), or offsets by partition (0:1200,1:1180)"
+                ));
+            }
+        }
+    }
+    Ok(Start::Offsets(offsets))
+}
+
 /// The simulator's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatorInput {
@@ -99,8 +134,6 @@ pub struct SimulatorInput {
     pub size: AlertSize,
     /// How many alerts it holds from the start, as a backlog.
     pub backlog: u64,
-    /// The file in which its start is stored, `None`: it starts now (seed and start are its identity).
-    pub start_file: Option<PathBuf>,
 }
 
 /// How big the simulator's alerts are.
@@ -227,4 +260,20 @@ pub enum Pace {
     Rate(f64),
     /// One alert, or one file of a folder, per interval.
     Interval(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_where_to_start() {
+        assert_eq!(parse_start("earliest"), Ok(Start::Earliest));
+        assert_eq!(parse_start("1970-01-02"), Ok(Start::Time(86_400_000)));
+        assert_eq!(parse_start("1970-01-01T01:00:00+01:00"), Ok(Start::Time(0)));
+        assert_eq!(parse_start("0:12, 3:7"), Ok(Start::Offsets(BTreeMap::from([(0, 12), (3, 7)]))));
+        for wrong in ["", "soon", "0", "0:-1", "-1:0", "0:1,0:2", "1:2,", "2026-13-01"] {
+            assert!(parse_start(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,0 +1,394 @@
+//! Makes the settings of a run of a configuration, and checks what can be checked before anything starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{ConfigError, Configured, secrets};
+use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaClient, KafkaInput, Schemas, SimulatorInput};
+use crate::settings::{Start, parse_start};
+
+const MIB: u64 = 1024 * 1024;
+
+/// What only flags say.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// `--simulator`, `--files` or `--brokers`; `None`: what the configuration names.
+    pub input: Option<Which>,
+    /// When the run ends by itself.
+    pub end: End,
+    /// `--new-incarnation`.
+    pub incarnation: Incarnation,
+    /// `--take-over`.
+    pub fence: Fence,
+}
+
+/// A kind of input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Which {
+    /// Kafka.
+    Kafka,
+    /// The simulator in the process.
+    Simulator,
+    /// A folder of files.
+    Files,
+}
+
+impl Configured {
+    /// The settings of `fink start archive`.
+    ///
+    /// # Errors
+    /// When something is missing or can't be.
+    pub fn archive_run(&self, choices: &Choices) -> Result<ArchiveRun, ConfigError> {
+        let run = &self.config.run;
+        let workers = match run.workers {
+            Some(0) => return Err(self.wrong("run.workers", "at least 1 worker is needed")),
+            Some(workers) => usize::try_from(workers).unwrap_or(usize::MAX),
+            None => std::thread::available_parallelism().map_or(1, usize::from).min(4),
+        };
+        if workers > 256 {
+            return Err(self.wrong("run.workers", format!("{workers} workers are more than 256: a worker is a thread")));
+        }
+        if run.in_flight_mib == 0 {
+            return Err(self.wrong("run.in_flight_mib", "at least 1 MiB is needed"));
+        }
+        Ok(ArchiveRun {
+            archive: self.archive()?,
+            store: self.store()?,
+            input: self.input(choices.input)?,
+            schemas: self.schemas()?,
+            commit: self.commit()?,
+            workers,
+            in_flight_bytes: bytes(run.in_flight_mib),
+            end: choices.end,
+            incarnation: choices.incarnation,
+            fence: choices.fence,
+        })
+    }
+
+    /// The archive's path or URL.
+    ///
+    /// # Errors
+    /// When it is no URL of a kind that is known, or no folder can be there.
+    pub fn archive(&self) -> Result<String, ConfigError> {
+        let path = &self.config.archive.path;
+        let wrong = |what: String| self.wrong("archive.path", what);
+        if path.is_empty() {
+            return Err(wrong("is empty: name a folder, or a URL".to_owned()));
+        }
+        match path.split_once("://") {
+            Some(("file", local)) => possible_folder(Path::new(local)).map_err(wrong)?,
+            Some(("hdfs" | "viewfs" | "s3" | "s3a", _)) => {
+                url::Url::parse(path).map_err(|error| wrong(format!("{path}: {error}")))?;
+            }
+            Some((scheme, _)) => {
+                return Err(wrong(format!("{path}: {scheme}:// is not known; known are a path, file://, hdfs://, s3://")));
+            }
+            None => possible_folder(Path::new(path)).map_err(wrong)?,
+        }
+        Ok(path.clone())
+    }
+
+    /// Settings of the archive's store.
+    ///
+    /// # Errors
+    /// When one of them is a secret.
+    pub fn store(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let store = self.config.archive.store.clone().unwrap_or_default();
+        match store.keys().find(|name| secrets::is_store_secret(name)) {
+            Some(name) => {
+                let what = format!("`{name}` is a secret: put it into the environment ({}), not here", name.to_ascii_uppercase());
+                Err(self.wrong("archive.store", what))
+            }
+            None => Ok(store),
+        }
+    }
+
+    /// How to reach Kafka; `None` where no brokers are named.
+    ///
+    /// # Errors
+    /// When something about security is missing or can't be.
+    pub fn kafka_client(&self) -> Result<Option<KafkaClient>, ConfigError> {
+        let kafka = &self.config.kafka;
+        let Some(brokers) = &kafka.brokers else { return Ok(None) };
+        for broker in brokers.split(',') {
+            let port = broker.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                return Err(self.wrong("kafka.brokers", format!("`{broker}` is not host:port")));
+            }
+        }
+        let mut properties = BTreeMap::new();
+        properties.insert("security.protocol".to_owned(), self.security()?.to_owned());
+        if kafka.security.starts_with("sasl") {
+            let Some(username) = &kafka.username else {
+                return Err(self.wrong("kafka.username", format!("is needed with security = \"{}\"", kafka.security)));
+            };
+            properties.insert("sasl.mechanism".to_owned(), self.mechanism()?.to_owned());
+            properties.insert("sasl.username".to_owned(), username.clone());
+            properties.insert("sasl.password".to_owned(), self.password()?);
+        }
+        if let Some(ca) = &kafka.ca {
+            readable_file(Path::new(ca)).map_err(|what| self.wrong("kafka.ca", what))?;
+            properties.insert("ssl.ca.location".to_owned(), ca.clone());
+        }
+        for (name, value) in kafka.properties.iter().flatten() {
+            let value = secrets::look_up(name, value).map_err(|what| self.wrong("kafka.properties", what))?;
+            properties.insert(name.clone(), value);
+        }
+        Ok(Some(KafkaClient { brokers: brokers.clone(), properties }))
+    }
+
+    fn security(&self) -> Result<&str, ConfigError> {
+        let security = self.config.kafka.security.as_str();
+        let known = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+        known.into_iter().find(|each| *each == security.to_ascii_lowercase()).ok_or_else(|| {
+            self.wrong("kafka.security", format!("\"{security}\" is not known{}", super::read::suggestion(security, &known)))
+        })
+    }
+
+    fn mechanism(&self) -> Result<&str, ConfigError> {
+        let mechanism = self.config.kafka.mechanism.as_str();
+        let known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+        known.into_iter().find(|each| *each == mechanism.to_ascii_uppercase()).ok_or_else(|| {
+            self.wrong("kafka.mechanism", format!("\"{mechanism}\" is not known{}", super::read::suggestion(mechanism, &known)))
+        })
+    }
+
+    fn password(&self) -> Result<String, ConfigError> {
+        let kafka = &self.config.kafka;
+        match (&kafka.password_env, &kafka.password_file) {
+            (Some(_), Some(_)) => Err(self.wrong("kafka.password_file", "password_env is set too: one of them is enough")),
+            (Some(name), None) => secrets::from_env(name).map_err(|what| self.wrong("kafka.password_env", what)),
+            (None, Some(file)) => secrets::from_file(Path::new(file)).map_err(|what| self.wrong("kafka.password_file", what)),
+            (None, None) => {
+                let what = "or kafka.password_file is needed with a sasl security: name the variable that holds the password";
+                Err(self.wrong("kafka.password_env", what))
+            }
+        }
+    }
+
+    fn input(&self, which: Option<Which>) -> Result<Input, ConfigError> {
+        let config = &self.config;
+        match which {
+            Some(Which::Simulator) => Ok(Input::Simulator(self.simulator()?)),
+            Some(Which::Files) => Ok(Input::Files(self.files()?)),
+            None if config.kafka.brokers.is_none() && config.files.folder.is_some() => Ok(Input::Files(self.files()?)),
+            Some(Which::Kafka) | None => match self.kafka_client()? {
+                Some(client) => Ok(Input::Kafka(KafkaInput { client, topics: self.topics()?, from: self.start()? })),
+                None => Err(ConfigError::At {
+                    place: "nothing to listen to".to_owned(),
+                    what: "give --simulator, or --brokers HOST:PORT --topic NAME, or --files FOLDER (or set them with -c FILE)".to_owned(),
+                }),
+            },
+        }
+    }
+
+    fn topics(&self) -> Result<Vec<String>, ConfigError> {
+        let topics = &self.config.kafka.topics;
+        if topics.is_empty() {
+            return Err(self.wrong("kafka.topics", "name at least one topic: --topic NAME, or kafka.topics in the file"));
+        }
+        for topic in topics {
+            if topic.starts_with('^') {
+                regex::Regex::new(topic).map_err(|error| self.wrong("kafka.topics", format!("`{topic}` is no pattern: {error}")))?;
+            } else if topic.is_empty() || !topic.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+                let what = format!("`{topic}` is no topic's name (letters, digits, . _ -); a pattern begins with ^");
+                return Err(self.wrong("kafka.topics", what));
+            }
+        }
+        Ok(topics.clone())
+    }
+
+    fn start(&self) -> Result<Start, ConfigError> {
+        parse_start(&self.config.kafka.from).map_err(|what| self.wrong("kafka.from", what))
+    }
+
+    /// The simulator's stream.
+    ///
+    /// # Errors
+    /// When it could not be.
+    pub fn simulator(&self) -> Result<SimulatorInput, ConfigError> {
+        let simulator = &self.config.simulator;
+        if !(0.001..=1e9).contains(&simulator.rate) {
+            return Err(self.wrong("simulator.rate", "takes 0.001 to 1000000000 alerts a second"));
+        }
+        Ok(SimulatorInput {
+            topic: simulator.topic.clone(),
+            seed: simulator.seed,
+            rate: simulator.rate,
+            partitions: self.partitions()?,
+            size: simulator.size,
+            backlog: simulator.backlog,
+        })
+    }
+
+    /// Partitions of the simulator's topic.
+    ///
+    /// # Errors
+    /// When there are none, or too many.
+    pub fn partitions(&self) -> Result<i32, ConfigError> {
+        match i32::try_from(self.config.simulator.partitions) {
+            Ok(partitions @ 1..=4096) => Ok(partitions),
+            _ => Err(self.wrong("simulator.partitions", "takes 1 to 4096")),
+        }
+    }
+
+    fn files(&self) -> Result<FilesInput, ConfigError> {
+        let Some(folder) = &self.config.files.folder else {
+            return Err(self.wrong("files.folder", "name the folder of Avro files"));
+        };
+        let folder = existing_folder(Path::new(folder)).map_err(|what| self.wrong("files.folder", what))?;
+        let name = || folder.canonicalize().ok()?.file_name()?.to_str().map(str::to_owned);
+        let topic = self.config.files.topic.clone().or_else(name).unwrap_or_else(|| "files".to_owned());
+        Ok(FilesInput { folder, topic })
+    }
+
+    /// Where schemas come from.
+    ///
+    /// # Errors
+    /// When a folder or file is not there.
+    pub fn schemas(&self) -> Result<Schemas, ConfigError> {
+        let schemas = &self.config.schemas;
+        if let Some(registry) = &schemas.registry {
+            let known = url::Url::parse(registry).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
+            if !known {
+                return Err(self.wrong("schemas.registry", format!("`{registry}` is no http:// or https:// URL")));
+            }
+        }
+        let folder = match &schemas.folder {
+            Some(folder) => Some(existing_folder(Path::new(folder)).map_err(|what| self.wrong("schemas.folder", what))?),
+            None => None,
+        };
+        let mut datum = BTreeMap::new();
+        for (topic, file) in schemas.datum.iter().flatten() {
+            readable_file(Path::new(file)).map_err(|what| self.wrong("schemas.datum", what))?;
+            datum.insert(topic.clone(), PathBuf::from(file));
+        }
+        let unknown_after = self.duration("schemas.unknown_after_s", schemas.unknown_after_s, 1.0)?;
+        Ok(Schemas { registry: schemas.registry.clone(), folder, datum, unknown_after })
+    }
+
+    fn commit(&self) -> Result<Commit, ConfigError> {
+        let archive = &self.config.archive;
+        if archive.group_mib == 0 {
+            return Err(self.wrong("archive.group_mib", "at least 1 MiB is needed"));
+        }
+        if archive.writers_mib == 0 {
+            return Err(self.wrong("archive.writers_mib", "at least 1 MiB is needed"));
+        }
+        Ok(Commit {
+            interval: self.duration("archive.commit_interval_s", archive.commit_interval_s, 1.0)?,
+            group_bytes: bytes(archive.group_mib),
+            writers_bytes: bytes(archive.writers_mib),
+            compact_bytes: (archive.compact_mib > 0).then(|| archive.compact_mib.saturating_mul(MIB)),
+            vacuum_after: self.duration("archive.vacuum_after_h", archive.vacuum_after_h, 3600.0)?,
+        })
+    }
+
+    fn duration(&self, key: &str, value: f64, unit_s: f64) -> Result<Duration, ConfigError> {
+        Duration::try_from_secs_f64(value * unit_s)
+            .ok()
+            .filter(|long| *long < Duration::from_secs(100 * 366 * 86_400))
+            .ok_or_else(|| self.wrong(key, format!("{value} is too long a time")))
+    }
+}
+
+fn bytes(mib: u64) -> usize {
+    usize::try_from(mib.saturating_mul(MIB)).unwrap_or(usize::MAX)
+}
+
+/// Whether a folder is there, or can be made: what is there of its path must be folders.
+fn possible_folder(path: &Path) -> Result<(), String> {
+    let there = path.ancestors().find(|part| !part.as_os_str().is_empty() && part.symlink_metadata().is_ok());
+    let Some(there) = there else { return Ok(()) };
+    let kind = there.metadata().map_err(|error| format!("{}: {error}", there.display()))?;
+    if !kind.is_dir() {
+        return Err(format!("{} can't be a folder: {} is a file", path.display(), there.display()));
+    }
+    if kind.permissions().readonly() {
+        return Err(format!("{} can't be written: {} is read-only", path.display(), there.display()));
+    }
+    Ok(())
+}
+
+fn existing_folder(path: &Path) -> Result<PathBuf, String> {
+    match path.metadata() {
+        Ok(kind) if kind.is_dir() => Ok(path.to_owned()),
+        Ok(_) => Err(format!("{} is a file: a folder is needed", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn readable_file(path: &Path) -> Result<(), String> {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(kind) if kind.is_dir() => Err(format!("{} is a folder: a file is needed", path.display())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::configured;
+    use super::*;
+
+    fn run(text: &str) -> Result<ArchiveRun, String> {
+        let kafka = if text.contains("[kafka]") { "" } else { "[kafka]\nbrokers = \"h:9\"\ntopics = [\"t\"]\n" };
+        let text = format!("{text}{kafka}");
+        configured(&text, Vec::new()).and_then(|c| c.archive_run(&Choices::default())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn resolves_defaults() {
+        let run = run("").unwrap();
+        assert_eq!(run.commit.interval, Duration::from_secs(1));
+        assert_eq!((run.commit.group_bytes, run.commit.compact_bytes), (128 << 20, Some(256 << 20)));
+        let Input::Kafka(kafka) = run.input else { panic!("kafka was named") };
+        assert_eq!((kafka.topics, kafka.from), (vec!["t".to_owned()], Start::Latest));
+        assert_eq!(kafka.client.properties["security.protocol"], "plaintext");
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let nothing = configured("", Vec::new()).unwrap().archive_run(&Choices::default()).unwrap_err().to_string();
+        assert!(nothing.contains("--simulator") && nothing.contains("--brokers"), "{nothing}");
+        assert!(run("[kafka]\nbrokers = \"h:9\"\n").unwrap_err().contains("--topic NAME"));
+        assert_eq!(run("[kafka]\n\nbrokers = \"h\"\n").unwrap_err(), "fink.toml:3: kafka.brokers: `h` is not host:port");
+    }
+
+    #[test]
+    fn says_which_path_is_impossible() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let file = file.display();
+        let error = run(&format!("[archive]\npath = \"{file}/archive\"\n")).unwrap_err();
+        assert_eq!(error, format!("fink.toml:2: archive.path: {file}/archive can't be a folder: {file} is a file"));
+        let error = run("[archive]\npath = \"ftp://host/a\"\n").unwrap_err();
+        assert!(error.starts_with("fink.toml:2: archive.path: ftp://host/a: ftp:// is not known"), "{error}");
+        let error = run("[schemas]\nfolder = \"/nowhere/at/all\"\n").unwrap_err();
+        assert!(error.starts_with("fink.toml:2: schemas.folder: /nowhere/at/all: "), "{error}");
+        let error = run(&format!("[schemas]\n[schemas.datum]\nt = \"{}\"\n", folder.path().display())).unwrap_err();
+        assert!(error.contains("schemas.datum") && error.contains("is a folder"), "{error}");
+    }
+
+    #[test]
+    fn takes_the_password_from_where_it_is_kept_and_never_shows_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let text = format!(
+            "[kafka]\nbrokers = \"h:9\"\ntopics = [\"t\"]\nsecurity = \"sasl_ssl\"\nusername = \"u\"\npassword_file = \"{}\"\n",
+            file.display()
+        );
+        let run_ = run(&text).unwrap();
+        assert!(!format!("{run_:?}").contains("hunter2"));
+        let Input::Kafka(kafka) = run_.input else { panic!("kafka was named") };
+        assert_eq!(kafka.client.properties["sasl.password"], "hunter2");
+        assert_eq!(kafka.client.properties["sasl.mechanism"], "SCRAM-SHA-512");
+        let without = text.lines().filter(|line| !line.starts_with("password")).map(|line| format!("{line}\n")).collect::<String>();
+        assert!(run(&without).unwrap_err().contains("kafka.password_env"));
+        let error = run("[archive]\nstore = { aws_secret_access_key = \"x\" }\n").unwrap_err();
+        assert!(error.contains("AWS_SECRET_ACCESS_KEY"), "{error}");
+    }
+}
