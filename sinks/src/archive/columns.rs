@@ -1,0 +1,1 @@
+//! Our own columns beside the survey's.

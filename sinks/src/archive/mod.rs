@@ -1,0 +1,34 @@
+//! The archive: Parquet files in Delta tables, committed by the ledger.
+//!
+//! ```text
+//! decoded ─► operator ─► writer thread ─► groups ─► committer ─► ledger ─► tables
+//!            (a worker)   (a worker)                (a process)
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`group`] | closed files and the spans that they stand for: what is committed together |
+//! | [`operator`] | the end of the graph; its output frontier is what is durable |
+//! | [`writer`] | the thread that turns alerts into Parquet files |
+//! | [`routes`] | which table a writer's schema goes to |
+//! | [`columns`] | our own columns beside the survey's |
+//! | [`properties`] | how each column is written in Parquet |
+//! | [`compact`] | which small files become one, and how |
+//! | [`commit`] | the committer's decisions, without threads or clock |
+//! | [`committer`] | the thread that carries them out |
+//! | [`fence`] | who may write |
+//! | [`upkeep`] | checkpoints, clean logs, compaction: when |
+//! | [`vacuum`] | which files nobody can need any more |
+
+pub mod columns;
+pub mod commit;
+pub mod committer;
+pub mod compact;
+pub mod fence;
+pub mod group;
+pub mod operator;
+pub mod properties;
+pub mod routes;
+pub mod upkeep;
+pub mod vacuum;
+pub mod writer;

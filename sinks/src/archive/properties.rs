@@ -1,0 +1,1 @@
+//! How each column is written in Parquet.

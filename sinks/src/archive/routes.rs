@@ -1,0 +1,1 @@
+//! Which table a writer's schema goes to.
