@@ -1,0 +1,315 @@
+//! What a simulated stream is a function of, and the name under which the ledger knows it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A new number whenever the bytes of an alert change, so that an archive never takes two streams for one.
+const GENERATOR: u32 = 1;
+
+/// Everything that a simulated stream depends on; the clock only says how far it reaches.
+///
+/// [`SimulatorConfig::describe`] is the source's identity in the ledger. To go on with the stream that an archive began,
+/// [`SimulatorConfig::parse`] the `source` of one of its logs and set `topic` to that log's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimulatorConfig {
+    /// The topic's name.
+    pub topic: String,
+    /// What all of the stream's chance comes from.
+    pub seed: u64,
+    /// How many partitions the topic has (1 to 4096).
+    pub partitions: i32,
+    /// Alerts a second, over all partitions.
+    pub rate: Rate,
+    /// When the first alert came, in milliseconds since 1970 UTC. In the past: the stream begins with a backlog.
+    pub start_ms: i64,
+    /// After how many alerts, over all partitions, the stream ends; no part of the identity.
+    pub limit: Option<u64>,
+    /// What the alerts are like.
+    pub alerts: AlertOptions,
+}
+
+/// What simulated alerts are like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertOptions {
+    /// Pixels on a side of each cut-out (1 to 1024).
+    pub stamp_side: u16,
+    /// How many earlier observations an alert carries (at most 1000).
+    pub history: u16,
+    /// How many objects each partition observes, one after another, again and again.
+    pub objects: u32,
+    /// Over how many observing nights the alerts are spread: alert by alert another night, back from the true one.
+    /// With more than one, histories are no longer in order of time.
+    pub nights: u32,
+    /// How the messages are framed.
+    pub framing: Framing,
+}
+
+impl AlertOptions {
+    /// Alerts of about 2 kB (and the schema's 5 kB in a container): 8 x 8 pixels, no history.
+    #[must_use]
+    pub fn small() -> Self {
+        Self { stamp_side: 8, history: 0, objects: 10_000, nights: 1, framing: Framing::Container }
+    }
+
+    /// Alerts of real size, 60 to 65 kB: 63 x 63 pixels, 28 earlier observations.
+    #[must_use]
+    pub fn full() -> Self {
+        Self { stamp_side: 63, history: 28, ..Self::small() }
+    }
+}
+
+/// How an alert is made a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// An Avro object container with its schema, as ZTF sends.
+    Container,
+    /// A bare datum of [`super::record::SCHEMA`].
+    Datum,
+}
+
+impl Framing {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Container => "ocf",
+            Self::Datum => "datum",
+        }
+    }
+}
+
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Framing {
+    type Err = ConfigError;
+    fn from_str(word: &str) -> Result<Self, ConfigError> {
+        [Self::Container, Self::Datum]
+            .into_iter()
+            .find(|framing| framing.word() == word)
+            .ok_or_else(|| ConfigError::Framing(word.to_owned()))
+    }
+}
+
+/// Alerts a second, exact to a thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate {
+    thousandths: u64,
+}
+
+impl Rate {
+    /// `rate` alerts a second: from one in 1000 s to a billion a second.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn per_second(rate: f64) -> Result<Self, ConfigError> {
+        let thousandths = (rate * 1000.0).round();
+        if (1.0..=1e12).contains(&thousandths) {
+            Ok(Self { thousandths: thousandths as u64 })
+        } else {
+            Err(ConfigError::Rate(rate.to_string()))
+        }
+    }
+
+    /// Alerts a second.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.thousandths as f64 / 1000.0
+    }
+
+    /// How many milliseconds after the stream's start alert `index` (over all partitions) comes.
+    #[must_use]
+    pub fn due_ms(self, index: i64) -> i64 {
+        (i128::from(index) * 1_000_000).div_euclid(i128::from(self.thousandths)) as i64
+    }
+
+    /// How many alerts have come when so many milliseconds have passed since the stream's start.
+    #[must_use]
+    pub fn reached(self, elapsed_ms: i64) -> u64 {
+        if elapsed_ms < 0 {
+            return 0;
+        }
+        // due_ms(n) <= elapsed  <=>  n * 1e6 < (elapsed + 1) * thousandths
+        let reached = ((elapsed_ms as u128 + 1) * u128::from(self.thousandths)).div_ceil(1_000_000);
+        u64::try_from(reached).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.thousandths / 1000, self.thousandths % 1000);
+        if rest == 0 { write!(f, "{whole}") } else { write!(f, "{}", format!("{whole}.{rest:03}").trim_end_matches('0')) }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = ConfigError;
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Self::per_second(text.parse().map_err(|_| ConfigError::Rate(text.to_owned()))?)
+    }
+}
+
+/// Why there is no such simulated stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not the identity of a simulated stream.
+    #[error("not a simulated stream: {0}")]
+    Identity(String),
+    /// A stream that another version of fink made, whose alerts this one can't make again.
+    #[error("the stream {0} was made by generator {1}; this is generator {GENERATOR}")]
+    Generator(String, String),
+    /// Not a rate.
+    #[error("rate {0} is not between 0.001 and 1000000000 alerts a second")]
+    Rate(String),
+    /// Not a framing.
+    #[error("framing {0:?} is neither ocf nor datum")]
+    Framing(String),
+    /// A number out of its range.
+    #[error("{0}")]
+    Range(String),
+}
+
+impl SimulatorConfig {
+    /// A stream with defaults: topic `simulator`, 4 partitions, 50 small alerts a second, from `start_ms` on.
+    #[must_use]
+    pub fn new(seed: u64, start_ms: i64) -> Self {
+        let rate = Rate { thousandths: 50_000 };
+        Self { topic: "simulator".to_owned(), seed, partitions: 4, rate, start_ms, limit: None, alerts: AlertOptions::small() }
+    }
+
+    /// The stream's identity: the same text for the same bytes at the same offsets.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { seed, start_ms, rate, partitions, alerts, .. } = self;
+        let AlertOptions { stamp_side, history, objects, nights, framing } = alerts;
+        format!("simulator:{seed}:{start_ms}:{rate}:{partitions}:{stamp_side}x{history}:{objects}:{nights}:{framing}:{GENERATOR}")
+    }
+
+    /// Whether `source` is the identity of a simulated stream, of any version.
+    #[must_use]
+    pub fn is_simulated(source: &str) -> bool {
+        source.starts_with("simulator:")
+    }
+
+    /// The stream of an identity, with the default topic and no limit.
+    ///
+    /// # Errors
+    /// When it is not the identity of a stream that this version can make.
+    pub fn parse(identity: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError::Identity(identity.to_owned());
+        fn number<T: FromStr>(text: &str) -> Option<T> {
+            text.parse().ok()
+        }
+        let parts: Vec<&str> = identity.split(':').collect();
+        let ["simulator", middle @ .., generator] = &parts[..] else { return Err(wrong()) };
+        if *generator != GENERATOR.to_string() {
+            return Err(ConfigError::Generator(identity.to_owned(), (*generator).to_owned()));
+        }
+        let [seed, start_ms, rate, partitions, size, objects, nights, framing] = middle else { return Err(wrong()) };
+        let (side, history) = size.split_once('x').ok_or_else(wrong)?;
+        let config = Self {
+            seed: number(seed).ok_or_else(wrong)?,
+            start_ms: number(start_ms).ok_or_else(wrong)?,
+            rate: rate.parse()?,
+            partitions: number(partitions).ok_or_else(wrong)?,
+            alerts: AlertOptions {
+                stamp_side: number(side).ok_or_else(wrong)?,
+                history: number(history).ok_or_else(wrong)?,
+                objects: number(objects).ok_or_else(wrong)?,
+                nights: number(nights).ok_or_else(wrong)?,
+                framing: framing.parse()?,
+            },
+            ..Self::new(0, 0)
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks that every number is in its range.
+    ///
+    /// # Errors
+    /// With the first that is not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let within = |name: &str, value: i64, low: i64, high: i64| {
+            let fits = (low..=high).contains(&value);
+            if fits { Ok(()) } else { Err(ConfigError::Range(format!("{name} {value} is not between {low} and {high}"))) }
+        };
+        // From 1970 to 2100.
+        within("start_ms", self.start_ms, 0, 4_102_444_800_000)?;
+        within("partitions", i64::from(self.partitions), 1, 4096)?;
+        within("stamp_side", i64::from(self.alerts.stamp_side), 1, 1024)?;
+        within("history", i64::from(self.alerts.history), 0, 1000)?;
+        within("objects", i64::from(self.alerts.objects), 1, i64::from(u32::MAX))?;
+        within("nights", i64::from(self.alerts.nights), 1, 10_000)
+    }
+
+    /// When alert `offset` of `partition` comes, in milliseconds since 1970 UTC. Offsets below 0 were before the stream.
+    #[must_use]
+    pub fn due_ms(&self, partition: i32, offset: i64) -> i64 {
+        self.start_ms + self.rate.due_ms(offset * i64::from(self.partitions) + i64::from(partition))
+    }
+
+    /// The offset after the last that `partition` has reached at `now_ms`.
+    #[must_use]
+    pub fn reached(&self, partition: i32, now_ms: i64) -> i64 {
+        let all = self.rate.reached(now_ms.saturating_sub(self.start_ms)).min(self.limit.unwrap_or(u64::MAX));
+        i64::try_from(all.saturating_sub(partition as u64).div_ceil(self.partitions as u64)).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_identity_says_all_that_the_bytes_depend_on() {
+        let config = SimulatorConfig {
+            topic: "elsewhere".to_owned(),
+            partitions: 7,
+            rate: Rate::per_second(0.25).unwrap(),
+            limit: Some(4),
+            alerts: AlertOptions { nights: 30, framing: Framing::Datum, ..AlertOptions::full() },
+            ..SimulatorConfig::new(42, 1_700_000_000_123)
+        };
+        assert_eq!(config.describe(), "simulator:42:1700000000123:0.25:7:63x28:10000:30:datum:1");
+        let again = SimulatorConfig::parse(&config.describe()).unwrap();
+        assert_eq!(again, SimulatorConfig { topic: "simulator".to_owned(), limit: None, ..config });
+    }
+
+    #[test]
+    fn what_is_no_identity_is_refused() {
+        for text in ["kafka:x", "simulator:", "simulator:1:2:3:1", "simulator:1:2:0:4:8x0:10:1:ocf:1", "simulator:1:2:5:0:8x0:10:1:ocf:1"] {
+            assert!(SimulatorConfig::parse(text).is_err(), "{text}");
+        }
+        let other = SimulatorConfig::parse("simulator:1:2:5:4:8x0:10:1:ocf:9");
+        assert!(matches!(other, Err(ConfigError::Generator(..))), "{other:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn reached_counts_what_is_due(thousandths in 1u64..5_000_000, index in 0i64..1_000_000, partitions in 1i32..9) {
+            let rate = Rate { thousandths };
+            let due = rate.due_ms(index);
+            prop_assert!(rate.reached(due) > index as u64);
+            prop_assert!(rate.reached(due - 1) <= index as u64);
+            prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
+
+            let config = SimulatorConfig { rate, partitions, ..SimulatorConfig::new(1, 1_000_000) };
+            for partition in 0..partitions {
+                let due = config.due_ms(partition, index);
+                prop_assert!(config.reached(partition, due) > index);
+                prop_assert!(config.reached(partition, due - 1) <= index);
+            }
+        }
+
+        #[test]
+        fn a_limit_counts_alerts_over_all_partitions(limit in 0u64..100, partitions in 1i32..9) {
+            let config = SimulatorConfig { limit: Some(limit), partitions, ..SimulatorConfig::new(1, 0) };
+            let all: i64 = (0..partitions).map(|partition| config.reached(partition, i64::MAX)).sum();
+            prop_assert_eq!(all as u64, limit);
+        }
+    }
+}

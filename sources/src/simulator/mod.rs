@@ -1,0 +1,23 @@
+//! The simulator: a stream that lives in the process and behaves as a Kafka topic does, with nothing to install.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | what a stream is a function of, and its identity |
+//! | [`generate`] | the message at any partition and offset |
+//! | [`record`] | the alert, its schema and encoding |
+//!
+//! The stream has partitions and offsets; each message is a function of the configuration, its partition and its
+//! offset, so any of them can be asked for again after any restart. How far it reaches is a function of the clock, the
+//! rate and the stored start. Nothing is kept: the logs reach back to offset 0 for ever.
+
+pub mod config;
+mod dice;
+pub mod generate;
+pub mod record;
+mod sky;
+mod source;
+mod stamp;
+
+pub use config::{AlertOptions, ConfigError, Framing, Rate, SimulatorConfig};
+pub use generate::Generator;
+pub use source::{Simulator, system_clock};
