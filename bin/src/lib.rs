@@ -6,8 +6,16 @@
 //! | [`settings`] | what a run is told to do, all resolved |
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
+//! | [`rundir`], [`process`] | what runs on this machine |
+//! | [`signals`] | how a process is asked to end |
 
 pub mod config;
+pub mod process;
+mod progress;
 pub mod run;
+pub mod rundir;
 pub mod session;
 pub mod settings;
+pub mod signals;
+
+pub use progress::LogWriter;

@@ -3,10 +3,16 @@
 //! The graph polls [`Session::stopping`], and hands its figures to [`Session::report`] about once a second; the status
 //! file that `fink show` reads and the progress line are made of them here.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+use crate::progress::Progress;
+use crate::rundir::{RunDir, StatusFile};
+use crate::signals;
 
 /// What a running service has done so far, and what is before it. Counts are since the process started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,13 +48,31 @@ pub struct Figures {
 /// A running service.
 pub struct Session {
     stop: Arc<AtomicBool>,
+    reporter: Option<Mutex<Reporter>>,
 }
 
 impl Session {
     /// A session that nothing but `stop` ends, and that reports nowhere: for tests and libraries.
     #[must_use]
     pub fn quiet(stop: Arc<AtomicBool>) -> Self {
-        Self { stop }
+        Self { stop, reporter: None }
+    }
+
+    /// The session of this process: signals end it, `fink show` sees it, and so do people on standard error.
+    ///
+    /// # Errors
+    /// When signals can't be caught. (Without a status file it goes on, and says so.)
+    pub fn start(run_dir: &RunDir, service: &str, input: &str, output: &str) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        signals::watch(stop.clone())?;
+        let file = run_dir
+            .enter(service, input, output)
+            .inspect_err(
+                |error| tracing::warn!(folder = %run_dir.folder().display(), %error, "`fink show` will not see this: no status file"),
+            )
+            .ok();
+        let reporter = Reporter { file, progress: Progress::start(), recent: VecDeque::new() };
+        Ok(Self { stop, reporter: Some(Mutex::new(reporter)) })
     }
 
     /// Whether the run was asked to stop (SIGTERM, Ctrl-C): it finishes what is open, and ends.
@@ -57,8 +81,65 @@ impl Session {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Tells people what the run does; about once a second.
+    /// Tells people what the run does; to be called about once a second.
     pub fn report(&self, figures: &Figures) {
-        let _ = figures;
+        if let Some(reporter) = &self.reporter {
+            reporter.lock().unwrap_or_else(PoisonError::into_inner).report(figures, self.stopping());
+        }
+    }
+}
+
+/// Over how long rates are taken.
+const RATES_OVER: Duration = Duration::from_secs(10);
+
+struct Reporter {
+    file: Option<StatusFile>,
+    progress: Progress,
+    /// Messages and bytes of the last seconds.
+    recent: VecDeque<(Instant, u64, u64)>,
+}
+
+impl Reporter {
+    fn report(&mut self, figures: &Figures, stopping: bool) {
+        let now = Instant::now();
+        self.recent.push_back((now, figures.messages, figures.bytes));
+        while self.recent.len() > 2 && now - self.recent[1].0 >= RATES_OVER {
+            self.recent.pop_front();
+        }
+        let (then, messages, bytes) = self.recent[0];
+        let seconds = (now - then).as_secs_f64().max(0.001);
+        let rate = |new: u64, old: u64| if self.recent.len() > 1 { new.saturating_sub(old) as f64 / seconds } else { 0.0 };
+        let (messages_per_s, bytes_per_s) = (rate(figures.messages, messages), rate(figures.bytes, bytes));
+        self.progress.show(figures, messages_per_s, bytes_per_s);
+        if let Some(file) = &mut self.file {
+            let status = &mut file.status;
+            status.figures.clone_from(figures);
+            (status.messages_per_s, status.bytes_per_s, status.stopping) = (messages_per_s, bytes_per_s, stopping);
+            if let Err(error) = file.update() {
+                tracing::debug!(%error, "can't write the status file");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_to_the_status_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::at(folder.path());
+        let file = run_dir.enter("archive", "in", "out").ok();
+        let stop = Arc::new(AtomicBool::new(false));
+        let reporter = Some(Mutex::new(Reporter { file, progress: Progress::start(), recent: VecDeque::new() }));
+        let session = Session { stop: stop.clone(), reporter };
+        session.report(&Figures::default());
+        stop.store(true, Ordering::Relaxed);
+        let figures = Figures { messages: 12, archived: 12, lag: Some(3), ..Figures::default() };
+        session.report(&figures);
+        let status = run_dir.running().remove(0);
+        assert_eq!(status.figures, figures);
+        assert!(status.stopping && status.messages_per_s > 0.0);
     }
 }
