@@ -1,0 +1,129 @@
+//! When rows become visible to a Delta reader: follows a table's log, and reads what each commit added.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+/// A table's log, followed version by version as a streaming reader follows it.
+pub struct Follower {
+    table: PathBuf,
+    next: u64,
+}
+
+/// Rows that a commit added.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The commit's version.
+    pub version: u64,
+    /// When it was seen, in milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// For each row its message's timestamp in milliseconds, and its offset.
+    pub rows: Vec<(i64, i64)>,
+}
+
+/// The wall clock, in milliseconds since 1970 UTC.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
+    i64::try_from(since.as_millis()).expect("fits")
+}
+
+impl Follower {
+    /// Follows a table of a local archive from its first commit.
+    #[must_use]
+    pub fn new(archive: &Path, table: &str) -> Self {
+        Self { table: archive.join(table), next: 0 }
+    }
+
+    /// Skips what is there.
+    #[must_use]
+    pub fn from_now(mut self) -> Self {
+        let versions = fs::read_dir(self.table.join("_delta_log")).into_iter().flatten().filter_map(|f| {
+            let name = f.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".json")?.parse::<u64>().ok()
+        });
+        self.next = versions.max().map_or(0, |v| v + 1);
+        self
+    }
+
+    /// The next commit that added rows, if one is there; commits that only move rows are passed over.
+    pub fn poll(&mut self) -> Option<Seen> {
+        loop {
+            let log = self.table.join(format!("_delta_log/{:020}.json", self.next));
+            let text = fs::read_to_string(log).ok()?;
+            let at_ms = now_ms();
+            let version = self.next;
+            self.next += 1;
+            let actions = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
+            let added: Vec<_> = actions.filter(|a| a["add"]["dataChange"] == Value::Bool(true)).collect();
+            if !added.is_empty() {
+                let rows = added.iter().flat_map(|a| rows(&self.table.join(decoded(a["add"]["path"].as_str().expect("a path"))))).collect();
+                return Some(Seen { version, at_ms, rows });
+            }
+        }
+    }
+
+    /// As [`Follower::poll`], until something is there or time is up; looks every two milliseconds.
+    pub fn wait(&mut self, at_most: Duration) -> Option<Seen> {
+        let until = std::time::Instant::now() + at_most;
+        loop {
+            let seen = self.poll();
+            if seen.is_some() || std::time::Instant::now() > until {
+                return seen;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Paths in a Delta log are percent-encoded.
+fn decoded(path: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        let code = if byte == b'%' { [bytes.next(), bytes.next()].into_iter().flatten().collect::<Vec<_>>() } else { Vec::new() };
+        let hex = std::str::from_utf8(&code).ok().and_then(|c| u8::from_str_radix(c, 16).ok());
+        out.push(hex.unwrap_or(byte));
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn rows(file: &Path) -> Vec<(i64, i64)> {
+    // A file that was compacted and vacuumed since can't be read any more.
+    let Ok(open) = File::open(file) else { return Vec::new() };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(open).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let schema = builder.schema().clone();
+    let column = |ours: &str| {
+        let suffixed = format!("{ours}_fink");
+        schema.index_of(&suffixed).or_else(|_| schema.index_of(ours)).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+    };
+    let (timestamp, offset) = (column("kafka_timestamp"), column("offset"));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), [timestamp, offset]);
+    let (first, second) = if timestamp < offset { (0, 1) } else { (1, 0) };
+    let reader = builder.with_projection(mask).build().expect("a reader can be built");
+    let mut out = Vec::new();
+    for batch in reader {
+        let batch = batch.expect("a batch can be read");
+        let times = cast(batch.column(first), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))).expect("timestamps");
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let offsets = batch.column(second).as_primitive::<Int64Type>();
+        out.extend((0..batch.num_rows()).filter(|&i| times.is_valid(i)).map(|i| (times.value(i) / 1000, offsets.value(i))));
+    }
+    out
+}
+
+/// Median, 99th percentile and maximum.
+#[must_use]
+pub fn percentiles(mut values: Vec<i64>) -> (i64, i64, i64) {
+    assert!(!values.is_empty(), "nothing was measured");
+    values.sort_unstable();
+    let at = |percent: usize| values[(values.len() * percent / 100).min(values.len() - 1)];
+    (at(50), at(99), values[values.len() - 1])
+}
