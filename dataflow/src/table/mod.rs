@@ -1,3 +1,13 @@
 //! Object stores, the ledger, and Delta tables: what the archive is made of, shared by those who write and read it.
 
+pub mod delta;
+mod engine;
 pub mod entry;
+pub mod fault;
+mod hdfs;
+pub mod ledger;
+pub mod store;
+
+pub use delta::{Applied, Table, TableError};
+pub use ledger::{Ledger, LedgerError, Put};
+pub use store::{Archive, StoreError};

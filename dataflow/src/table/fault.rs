@@ -1,0 +1,269 @@
+//! Faults on purpose: a process that dies at a named point, and a store that fails, lies or hangs.
+//!
+//! [`failpoint`] is compiled into the program and costs one load when `FINK_FAILPOINT` is unset; kill tests set it.
+//! [`FaultyStore`] wraps a store in tests of everything that puts, reads or deletes.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, Result,
+};
+use rustix::process::{Signal, getpid, kill_process};
+
+/// A point of the program at which the process is to end.
+struct Failpoint {
+    name: String,
+    signal: Signal,
+    /// On which pass it strikes.
+    strikes: u64,
+    passes: AtomicU64,
+}
+
+impl Failpoint {
+    /// Reads `name[!stop][:count]`.
+    fn parse(text: &str) -> Option<Self> {
+        let (name, count) = text.split_once(':').unwrap_or((text, "1"));
+        let (name, signal) = name.strip_suffix("!stop").map_or((name, Signal::KILL), |name| (name, Signal::STOP));
+        let strikes = count.parse().ok()?;
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), signal, strikes, passes: AtomicU64::new(0) })
+    }
+
+    /// Counts a pass of `name`; whether this is the one.
+    fn strikes(&self, name: &str) -> bool {
+        name == self.name && self.passes.fetch_add(1, Ordering::Relaxed) + 1 == self.strikes
+    }
+}
+
+static FAILPOINT: LazyLock<Option<Failpoint>> =
+    LazyLock::new(|| std::env::var("FINK_FAILPOINT").ok().and_then(|text| Failpoint::parse(&text)));
+
+/// Ends the process by SIGKILL where `FINK_FAILPOINT=<name>[:count]` asks for it, on the count-th pass (the first, if none is
+/// given); stops it by SIGSTOP where the name given ends in `!stop`.
+pub fn failpoint(name: &str) {
+    let Some(point) = FAILPOINT.as_ref() else { return };
+    if point.strikes(name) {
+        tracing::warn!("failpoint {name}");
+        eprintln!("failpoint {name}");
+        kill_process(getpid(), point.signal).expect("a process may signal itself");
+    }
+}
+
+/// What a store is asked to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// A whole put, or the completion of one in parts.
+    Put,
+    /// A read, or a look at an object's metadata.
+    Get,
+    /// A deletion.
+    Delete,
+}
+
+/// How it goes wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// It fails, and nothing was done.
+    Fails,
+    /// It is done, and reported as failed.
+    Lies,
+    /// It never returns, and nothing was done.
+    Hangs,
+    /// It is done, and never returns.
+    HangsAfter,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Fails, Self::Lies, Self::Hangs, Self::HangsAfter];
+}
+
+/// A fault: the calls numbered `from..from + times` (from 0) of those whose path contains `path`.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which calls are counted.
+    pub call: Call,
+    /// What their paths contain.
+    pub path: String,
+    /// The first that goes wrong.
+    pub from: u64,
+    /// How many do.
+    pub times: u64,
+    /// How.
+    pub kind: Kind,
+}
+
+/// A store that goes wrong as told. Clones share what is planned and what was counted.
+#[derive(Clone)]
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    plan: Arc<Mutex<Vec<(Fault, u64)>>>,
+    struck: Arc<AtomicU64>,
+}
+
+impl FaultyStore {
+    /// `inner`, without any fault yet.
+    #[must_use]
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, plan: Arc::default(), struck: Arc::default() }
+    }
+
+    /// Plans a fault beside those planned before; its count starts here.
+    pub fn plan(&self, fault: Fault) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).push((fault, 0));
+    }
+
+    /// Forgets all that is planned.
+    pub fn heal(&self) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// How many calls went wrong so far.
+    #[must_use]
+    pub fn struck(&self) -> u64 {
+        self.struck.load(Ordering::Relaxed)
+    }
+
+    fn fault(&self, call: Call, path: &Path) -> Option<Kind> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hit = None;
+        for (fault, passed) in plan.iter_mut().filter(|(f, _)| f.call == call && path.as_ref().contains(&f.path)) {
+            if (fault.from..fault.from.saturating_add(fault.times)).contains(passed) {
+                hit = hit.or(Some(fault.kind));
+            }
+            *passed += 1;
+        }
+        if hit.is_some() {
+            self.struck.fetch_add(1, Ordering::Relaxed);
+        }
+        hit
+    }
+
+    async fn call<T>(&self, call: Call, path: &Path, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.fault(call, path) {
+            None => work.await,
+            Some(Kind::Fails) => Err(injected()),
+            Some(Kind::Lies) => work.await.and_then(|_| Err(injected())),
+            Some(Kind::Hangs) => std::future::pending().await,
+            Some(Kind::HangsAfter) => {
+                drop(work.await);
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+fn injected() -> object_store::Error {
+    object_store::Error::Generic { store: "FaultyStore", source: "injected".into() }
+}
+
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultyStore({:?})", self.inner)
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultyStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.call(Call::Put, location, self.inner.put_opts(location, payload, opts)).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(FaultyUpload { inner, location: location.clone(), store: self.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.call(Call::Get, location, self.inner.get_opts(location, options)).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        locations
+            .then(move |location| {
+                let store = store.clone();
+                async move {
+                    let location = location?;
+                    let one = futures::stream::once(std::future::ready(Ok(location.clone()))).boxed();
+                    let mut done = store.inner.delete_stream(one);
+                    store.call(Call::Delete, &location, async { done.next().await.unwrap_or_else(|| Ok(location.clone())) }).await
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.call(Call::Put, to, self.inner.copy_opts(from, to, options)).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.call(Call::Put, to, self.inner.rename_opts(from, to, options)).await
+    }
+}
+
+/// A put in parts, of which the completion counts as the put.
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn MultipartUpload>,
+    location: Path,
+    store: FaultyStore,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultyUpload {
+    fn put_part(&mut self, data: PutPayload) -> object_store::UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let (store, location) = (self.store.clone(), self.location.clone());
+        store.call(Call::Put, &location, self.inner.complete()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failpoint_is_a_name_a_count_and_a_signal() {
+        let point = Failpoint::parse("table-commit:3").expect("it is one");
+        assert_eq!(point.signal, Signal::KILL);
+        let passes: Vec<bool> =
+            ["table-commit", "mid-file", "table-commit", "table-commit", "table-commit"].map(|name| point.strikes(name)).into();
+        assert_eq!(passes, [false, false, false, true, false]);
+        let point = Failpoint::parse("vacuum!stop").expect("it is one");
+        assert_eq!(point.signal, Signal::STOP);
+        assert!(!point.strikes("vacuum!stop") && point.strikes("vacuum"));
+        assert!(Failpoint::parse("").is_none() && Failpoint::parse("x:many").is_none());
+    }
+}
