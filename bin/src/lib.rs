@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`cli`], [`commands`] | the command line, a file per command |
 //! | [`config`] | the configuration: defaults, file and flags |
 //! | [`settings`] | what a run is told to do, all resolved |
 //! | [`run`] | starts the graph and waits for its end |
@@ -9,6 +10,8 @@
 //! | [`rundir`], [`process`] | what runs on this machine |
 //! | [`signals`] | how a process is asked to end |
 
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod process;
 mod progress;

@@ -1,3 +1,17 @@
-//! The program `fink`.
+//! The program `fink`: see [`fink::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+/// Batches of tens of megabytes come and go: glibc's allocator gives their pages back each time, this one keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    fink::signals::exit_on_panic(|| false);
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,delta_kernel=warn,hdfs_native=warn,object_store=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| fink::LogWriter).with_target(false).init();
+    fink::cli::run(std::env::args_os())
+}

@@ -1,0 +1,169 @@
+//! The command line: which commands there are, and what `fink` alone, a mistake and an error say.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands::{check, hole, init, rejects, show, start, stop};
+use crate::config::{Configured, Flag, load};
+
+const EXAMPLES: &str = "\
+First steps:
+  fink start archive --simulator       archive the built-in stream below ./archive; Ctrl-C ends it
+  fink show                            what runs, in another terminal
+  fink check                           is every message in the archive, once?
+
+With a Kafka of your own:
+  fink start archive --brokers HOST:9092 --topic NAME --from earliest --archive ./archive
+  fink init                            write fink.toml, every key explained; then:
+  fink start archive
+
+`fink COMMAND --help` says more, with examples.";
+
+/// The alert broker that is right: listens to survey streams, and archives every alert exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "fink", version, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Start(Box<start::StartArgs>),
+    Stop(stop::StopArgs),
+    Show(show::ShowArgs),
+    Check(check::CheckArgs),
+    Rejects(rejects::RejectsArgs),
+    Hole(hole::HoleArgs),
+}
+
+/// Which configuration, and which archive.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ArchiveArgs {
+    /// The configuration file; ./fink.toml where none is named, if it is there
+    #[arg(short, long, visible_alias = "conf", value_name = "FILE", env = "FINK_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The archive: a folder, file://, hdfs:// or s3:// [default: ./archive]
+    #[arg(long, value_name = "PATH|URL")]
+    pub archive: Option<String>,
+}
+
+impl ArchiveArgs {
+    /// The flags that win over the file.
+    #[must_use]
+    pub fn flags(&self) -> Vec<Flag> {
+        self.archive.iter().map(|path| Flag { flag: "--archive", section: "archive", key: "path", value: path.as_str().into() }).collect()
+    }
+
+    /// The configuration with these flags.
+    ///
+    /// # Errors
+    /// When something in it is wrong.
+    pub fn load(&self) -> anyhow::Result<Configured> {
+        Ok(load(self.config.as_deref(), self.flags())?)
+    }
+}
+
+/// How to reach Kafka.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Kafka")]
+pub struct KafkaArgs {
+    /// Its bootstrap servers
+    #[arg(long, visible_alias = "servers", value_name = "HOST:PORT,...")]
+    pub brokers: Option<String>,
+    /// A topic, a list a,b, or a pattern ^ztf_.* (may be given again)
+    #[arg(long = "topic", value_name = "NAME")]
+    pub topics: Vec<String>,
+    /// A property for librdkafka; a secret as NAME=env:VARIABLE or NAME=file:PATH (may be given again)
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
+    pub properties: Vec<(String, String)>,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+impl KafkaArgs {
+    /// The topics, lists taken apart. (A pattern may hold commas of its own.)
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        let apart = |text: &String| match text.starts_with('^') {
+            true => vec![text.clone()],
+            false => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        };
+        self.topics.iter().flat_map(apart).collect()
+    }
+
+    /// The flags that win over the file.
+    #[must_use]
+    pub fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        if let Some(brokers) = &self.brokers {
+            flags.push(Flag { flag: "--brokers", section: "kafka", key: "brokers", value: brokers.as_str().into() });
+        }
+        if !self.topics.is_empty() {
+            flags.push(Flag { flag: "--topic", section: "kafka", key: "topics", value: self.topics().into() });
+        }
+        if !self.properties.is_empty() {
+            let table: toml::Table = self.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+            flags.push(Flag { flag: "--property", section: "kafka", key: "properties", value: table.into() });
+        }
+        flags
+    }
+}
+
+/// Runs the program with these arguments, and returns its exit code: 0, or 1 where it could not do what was asked.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.len() < 2 {
+        // As it always was: `fink` alone helps, and has done nothing.
+        println!("{}", Cli::command().render_help());
+        return ExitCode::FAILURE;
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
+        Command::Init(args) => init::run(&args),
+        Command::Start(args) => start::run(&args),
+        Command::Stop(args) => stop::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Rejects(args) => rejects::run(&args),
+        Command::Hole(args) => hole::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("fink: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_list_of_topics_is_taken_apart_and_a_pattern_is_not() {
+        let args = KafkaArgs { topics: vec!["a,b".to_owned(), "^x{1,2}".to_owned(), "c".to_owned()], ..KafkaArgs::default() };
+        assert_eq!(args.topics(), ["a", "b", "^x{1,2}", "c"]);
+    }
+}

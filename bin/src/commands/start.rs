@@ -1,0 +1,321 @@
+//! `fink start`: starts services in this process, until they are asked to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::cli::{ArchiveArgs, KafkaArgs};
+use crate::config::resolve::{Choices, Which};
+use crate::config::{Configured, Flag, load};
+use crate::run::{run_archive, run_simulator};
+use crate::rundir::RunDir;
+use crate::session::Session;
+use crate::settings::{AlertSize, Alerts, ArchiveRun, End, Fence, Incarnation, Input, Pace, SimulatorRun};
+
+/// The services, and what each is.
+const SERVICES: [(&str, &str); 3] = [
+    ("archive", "listens, decodes each alert once, and archives all of them exactly once"),
+    ("simulator", "sends simulated alerts, or a folder of Avro files, to a Kafka topic"),
+    ("all", "all services that belong together: archive, today"),
+];
+
+const EXAMPLES: &str = "\
+Services:
+  archive     listens, decodes each alert once, and archives all of them exactly once
+  simulator   sends simulated alerts, or a folder of Avro files, to a Kafka topic
+  all         all services that belong together: archive, today
+
+Examples:
+  fink start archive --simulator --archive ./archive
+      the built-in stream: nothing else is needed. Ctrl-C ends it; started again, it goes on where it was
+  fink start archive --brokers localhost:9092 --topic ztf_20260101 --from earliest
+      a Kafka topic from its start; once begun, it goes on after what is stored, whatever --from says
+  fink start archive --brokers localhost:9092 --topic '^ztf_.*' --archive hdfs://namenode:8020/fink
+      all topics of a pattern, also those that are born later
+  fink start archive --brokers localhost:9092 --topic t --from earliest --until-caught-up
+      for scripts: ends with exit code 0 when all that was there at the start is in the tables
+  fink start archive --files ./alerts --until-caught-up
+      a folder of Avro files
+  fink start simulator --brokers localhost:9092 --topic test --count 1000 --rate 50
+      sends simulated alerts to a Kafka
+  fink start simulator --brokers localhost:9092 --topic test --from-folder ./alerts --interval 0.1
+      sends a folder's, a file every tenth of a second";
+
+/// Start services in this process: archive, simulator
+#[derive(Debug, Default, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StartArgs {
+    /// archive, simulator or all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// Check the configuration, say what it comes to, and start nothing
+    #[arg(long)]
+    check_config: bool,
+    /// End after so many seconds
+    #[arg(long, alias = "exit_after", value_name = "SECONDS", value_parser = seconds)]
+    exit_after: Option<Duration>,
+    /// End when all that was there at the start is durable in the tables
+    #[arg(long)]
+    until_caught_up: bool,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    simulator: SimulatorArgs,
+}
+
+/// What only the archive takes.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Archive")]
+struct ListenArgs {
+    /// Where to start in partitions of which nothing is stored: earliest, latest, a time, or 0:OFFSET,1:OFFSET [default: latest]
+    #[arg(long, value_name = "WHERE")]
+    from: Option<String>,
+    /// Listen to the built-in stream: nothing else is needed
+    #[arg(long, conflicts_with_all = ["brokers", "topics", "files"])]
+    simulator: bool,
+    /// Listen to a folder of Avro files
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["brokers", "topics"])]
+    files: Option<PathBuf>,
+    /// Threads that decode [default: one a core, at most 4]
+    #[arg(long, value_name = "N")]
+    workers: Option<u64>,
+    /// Make a commit so often [default: 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    commit_interval: Option<Duration>,
+    /// The schema registry of messages in Confluent's framing
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
+    /// A folder of schemas by id, instead of a registry
+    #[arg(long, value_name = "FOLDER")]
+    schemas: Option<PathBuf>,
+    /// The schema of messages that are bare datums: an .avsc file, or an Avro file with that schema
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// Go on with a topic that was recreated or truncated, or with another cluster, as a new incarnation of it
+    #[arg(long)]
+    new_incarnation: bool,
+    /// Take the archive over from a process that still holds it; that one commits nothing more
+    #[arg(long)]
+    take_over: bool,
+}
+
+/// What the simulator takes: the one in the process, and the service.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Simulator")]
+struct SimulatorArgs {
+    /// What its alerts are made from [default: 1]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Alerts a second [default: 10]
+    #[arg(long, value_name = "ALERTS")]
+    rate: Option<f64>,
+    /// Partitions of its topic [default: 4]
+    #[arg(long, value_name = "N")]
+    partitions: Option<u64>,
+    /// Small alerts (2 kB) or full ones (70 kB) [default: small]
+    #[arg(long)]
+    size: Option<AlertSize>,
+    /// With --simulator: how many alerts lie there at its first start [default: 0]
+    #[arg(long, value_name = "ALERTS")]
+    backlog: Option<u64>,
+    /// Send so many alerts, then end
+    #[arg(long, value_name = "ALERTS")]
+    count: Option<u64>,
+    /// Send the alerts of a folder of Avro files
+    #[arg(long, value_name = "FOLDER")]
+    from_folder: Option<PathBuf>,
+    /// Send an alert (with --from-folder: a file) so often, instead of a rate
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "rate")]
+    interval: Option<Duration>,
+    /// With --from-folder: send so many files, repeating them where there are fewer
+    #[arg(long, alias = "poolsize", value_name = "FILES", requires = "from_folder")]
+    pool: Option<usize>,
+    /// Send as fast as the broker takes them
+    #[arg(long, conflicts_with_all = ["rate", "interval"])]
+    as_fast_as_possible: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "takes seconds, such as 30 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "takes seconds, 0 or more".to_owned())
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the configuration is wrong, or a service can't start or go on.
+pub fn run(args: &StartArgs) -> anyhow::Result<ExitCode> {
+    if let Some(code) = mistaken(&args.services) {
+        return Ok(code);
+    }
+    let configured = load(args.archive.config.as_deref(), args.flags())?;
+    if args.services.iter().any(|service| service == "simulator") { simulator(args, &configured) } else { archive(args, &configured) }
+}
+
+/// Says what is wrong with the services' names.
+fn mistaken(services: &[String]) -> Option<ExitCode> {
+    let list = || SERVICES.iter().map(|(name, about)| format!("  {name:<11} {about}\n")).collect::<String>();
+    if services.is_empty() {
+        eprint!("start requires an argument. Available services are:\n{}", list());
+        return Some(ExitCode::FAILURE);
+    }
+    if let Some(unknown) = services.iter().find(|service| SERVICES.iter().all(|(name, _)| name != service)) {
+        eprint!("unknown service: {unknown}\nAvailable services are:\n{}", list());
+        return Some(ExitCode::FAILURE);
+    }
+    if services.iter().any(|service| service == "simulator") && services.iter().any(|service| service != "simulator") {
+        eprintln!("the simulator sends to a Kafka: start it as a process of its own, or give the archive --simulator, which needs none");
+        return Some(ExitCode::FAILURE);
+    }
+    None
+}
+
+fn archive(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode> {
+    let run = configured.archive_run(&args.choices())?;
+    let input = describe(&run.input);
+    if args.check_config {
+        println!("the configuration is right\n{}", summary(&run, &input));
+        return Ok(ExitCode::SUCCESS);
+    }
+    tracing::info!(from = input, to = run.archive, workers = run.workers, version = env!("CARGO_PKG_VERSION"), "starts the archive");
+    let session = Session::start(&RunDir::usual(), "archive", &input, &run.archive).context("can't catch signals")?;
+    let done = run_archive(&run, &session)?;
+    let stopped = session.stopping();
+    drop(session);
+    let figures = &done.figures;
+    println!(
+        "{} messages: {} archived, {} rejected, {} empty; archive {}",
+        figures.messages, figures.archived, figures.rejected, figures.empty, run.archive
+    );
+    if run.end.caught_up && !done.caught_up && !stopped {
+        anyhow::bail!("--exit-after came before all was archived that was there at the start");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn simulator(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode> {
+    let run = args.simulator_run(configured)?;
+    if args.check_config {
+        println!("the configuration is right\nsends {:?} to {} on {}", run.alerts, run.topic, run.client.brokers);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let output = format!("{} on {}", run.topic, run.client.brokers);
+    let session = Session::start(&RunDir::usual(), "simulator", &format!("{:?}", run.alerts), &output).context("can't catch signals")?;
+    let done = run_simulator(&run, &session)?;
+    drop(session);
+    println!("{} messages sent to {output}", done.figures.messages);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is listened to, in a few words.
+fn describe(input: &Input) -> String {
+    match input {
+        Input::Kafka(kafka) => format!("{} on {}", kafka.topics.join(","), kafka.client.brokers),
+        Input::Simulator(simulator) => {
+            format!(
+                "simulator {} (seed {}, {} alerts/s, {} partitions)",
+                simulator.topic, simulator.seed, simulator.rate, simulator.partitions
+            )
+        }
+        Input::Files(files) => format!("files of {}", files.folder.display()),
+    }
+}
+
+/// What the configuration comes to; without a secret.
+fn summary(run: &ArchiveRun, input: &str) -> String {
+    let mut text = format!("from      {input}\nto        {}\nworkers   {}\n", run.archive, run.workers);
+    text += &format!("commits   every {:?}, or {} MiB\n", run.commit.interval, run.commit.group_bytes >> 20);
+    if let Input::Kafka(kafka) = &run.input {
+        text += &format!("begins    {:?}, where nothing is stored\n", kafka.from);
+        let names: Vec<_> = kafka.client.properties.keys().map(String::as_str).collect();
+        text += &format!("kafka     properties {}\n", names.join(", "));
+    }
+    let schemas = &run.schemas;
+    match (&schemas.registry, &schemas.folder) {
+        (Some(registry), _) => text += &format!("schemas   of {registry}\n"),
+        (None, Some(folder)) => text += &format!("schemas   of {}\n", folder.display()),
+        (None, None) => {}
+    }
+    text.trim_end().to_owned()
+}
+
+impl StartArgs {
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = self.archive.flags();
+        flags.extend(self.kafka.flags());
+        let mut set = |flag, section, key, value: Option<toml::Value>| flags.extend(value.map(|value| Flag { flag, section, key, value }));
+        // What does not fit an i64 is wrong for every key here, and said so by its own check.
+        let whole = |n: u64| toml::Value::from(i64::try_from(n).unwrap_or(i64::MAX));
+        let path = |path: &PathBuf| toml::Value::from(path.display().to_string());
+        let listen = &self.listen;
+        set("--from", "kafka", "from", listen.from.as_deref().map(Into::into));
+        set("--files", "files", "folder", listen.files.as_ref().map(path));
+        set("--workers", "run", "workers", listen.workers.map(whole));
+        let interval = listen.commit_interval.map(|long| long.as_secs_f64().into());
+        set("--commit-interval", "archive", "commit_interval_s", interval);
+        set("--registry", "schemas", "registry", listen.registry.as_deref().map(Into::into));
+        set("--schemas", "schemas", "folder", listen.schemas.as_ref().map(path));
+        let datum = |file: &PathBuf| toml::Table::from_iter([("*".to_owned(), path(file))]).into();
+        set("--schema", "schemas", "datum", listen.schema.as_ref().map(datum));
+        let simulator = &self.simulator;
+        set("--seed", "simulator", "seed", simulator.seed.map(whole));
+        set("--rate", "simulator", "rate", simulator.rate.map(Into::into));
+        set("--partitions", "simulator", "partitions", simulator.partitions.map(whole));
+        let size = |size| match size {
+            AlertSize::Small => "small".into(),
+            AlertSize::Full => "full".into(),
+        };
+        set("--size", "simulator", "size", simulator.size.map(size));
+        set("--backlog", "simulator", "backlog", simulator.backlog.map(whole));
+        flags
+    }
+
+    fn end(&self) -> End {
+        End { after: self.exit_after, caught_up: self.until_caught_up }
+    }
+
+    fn choices(&self) -> Choices {
+        let listen = &self.listen;
+        let input = match (listen.simulator, &listen.files, &self.kafka.brokers) {
+            (true, _, _) => Some(Which::Simulator),
+            (_, Some(_), _) => Some(Which::Files),
+            (_, _, Some(_)) => Some(Which::Kafka),
+            _ => None,
+        };
+        Choices {
+            input,
+            end: self.end(),
+            incarnation: if listen.new_incarnation { Incarnation::New } else { Incarnation::Same },
+            fence: if listen.take_over { Fence::TakeOver } else { Fence::Respect },
+        }
+    }
+
+    fn simulator_run(&self, configured: &Configured) -> anyhow::Result<SimulatorRun> {
+        let client = configured.kafka_client()?.context("name the Kafka to send to: --brokers HOST:PORT")?;
+        let stream = configured.simulator()?;
+        let topic = match self.kafka.topics().as_slice() {
+            [] => stream.topic,
+            [topic] if !topic.starts_with('^') => topic.clone(),
+            _ => anyhow::bail!("--topic: the simulator sends to one topic"),
+        };
+        let arguments = &self.simulator;
+        let alerts = match &arguments.from_folder {
+            Some(folder) if !folder.is_dir() => anyhow::bail!("--from-folder: {} is no folder", folder.display()),
+            Some(folder) => Alerts::Folder { folder: folder.clone(), pool: arguments.pool },
+            None => Alerts::Generated { seed: stream.seed, size: stream.size },
+        };
+        let pace = match (arguments.as_fast_as_possible, arguments.interval) {
+            (true, _) => Pace::AsFastAsPossible,
+            (_, Some(interval)) => Pace::Interval(interval),
+            _ => Pace::Rate(stream.rate),
+        };
+        Ok(SimulatorRun { client, topic, partitions: stream.partitions, alerts, count: arguments.count, pace, end: self.end() })
+    }
+}

@@ -1,0 +1,152 @@
+//! The program as a person or a script meets it: help texts, exit codes, and what goes to which stream.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `fink` with a run folder of its own, in `folder`.
+fn fink(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fink"));
+    command.args(arguments).current_dir(folder).env("FINK_RUN_DIR", folder.join("run")).env_remove("FINK_CONFIG");
+    command.output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn alone_it_prints_help_and_exits_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = fink(folder.path(), &[]);
+    assert_eq!(code(&alone), 1);
+    for word in ["init", "start", "stop", "show", "check", "rejects", "hole", "--simulator"] {
+        assert!(out(&alone).contains(word), "{word}");
+    }
+    assert_eq!(err(&alone), "");
+}
+
+#[test]
+fn help_and_version_exit_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = fink(folder.path(), &["--version"]);
+    assert_eq!((code(&version), out(&version)), (0, format!("fink {}\n", env!("CARGO_PKG_VERSION"))));
+    for command in ["init", "start", "stop", "show"] {
+        let help = fink(folder.path(), &[command, "--help"]);
+        assert_eq!(code(&help), 0, "{command}");
+        assert!(out(&help).contains("Examples:"), "{command}: help teaches by examples");
+        assert!(out(&help).lines().all(|line| line.chars().count() <= 110), "{command}");
+    }
+}
+
+#[test]
+fn start_names_the_services_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = fink(folder.path(), &["start"]);
+    assert_eq!(code(&none), 1);
+    assert!(err(&none).starts_with("start requires an argument. Available services are:\n  archive "), "{}", err(&none));
+    let unknown = fink(folder.path(), &["start", "archiv"]);
+    assert_eq!((code(&unknown), out(&unknown)), (1, String::new()));
+    assert!(err(&unknown).starts_with("unknown service: archiv\nAvailable services are:\n  archive "), "{}", err(&unknown));
+    assert_eq!(code(&fink(folder.path(), &["start", "archive", "--fromm", "x"])), 1);
+    assert_eq!(code(&fink(folder.path(), &["start", "archive", "simulator"])), 1);
+}
+
+#[test]
+fn a_wrong_configuration_is_told_by_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("fink.toml"), "[archive]\npath = \"a\"\ncommit_intervals = 3\n").unwrap();
+    let wrong = fink(folder.path(), &["start", "archive", "--simulator", "--check-config"]);
+    assert_eq!((code(&wrong), out(&wrong)), (1, String::new()));
+    let last = err(&wrong).lines().last().unwrap().to_owned();
+    assert_eq!(last, "fink: fink.toml:3: unknown key `commit_intervals` in [archive]; did you mean `commit_interval_s`?");
+    let missing = fink(folder.path(), &["start", "archive", "-c", "other.toml", "--simulator"]);
+    assert_eq!(code(&missing), 1);
+    assert!(err(&missing).contains("other.toml") && err(&missing).contains("fink init"), "{}", err(&missing));
+    let flag = fink(folder.path(), &["start", "archive", "-c", "/dev/null", "--brokers", "h", "--topic", "t"]);
+    assert_eq!(err(&flag), "fink: --brokers: `h` is not host:port\n");
+}
+
+#[test]
+fn the_written_configuration_is_right_and_flags_win_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(code(&fink(folder.path(), &["init"])), 0);
+    let again = fink(folder.path(), &["init"]);
+    assert_eq!(code(&again), 1);
+    assert!(err(&again).contains("fink.toml is there already"), "{}", err(&again));
+    assert_eq!(out(&fink(folder.path(), &["init", "--print"])), std::fs::read_to_string(folder.path().join("fink.toml")).unwrap());
+    let arguments = ["start", "archive", "--simulator", "--archive", "./elsewhere", "--workers", "3", "--check-config"];
+    let checked = fink(folder.path(), &arguments);
+    assert_eq!(code(&checked), 0, "{}", err(&checked));
+    assert!(out(&checked).contains("to        ./elsewhere\nworkers   3\n"), "{}", out(&checked));
+}
+
+#[test]
+fn a_secret_is_refused_on_the_command_line_and_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = ["start", "archive", "--brokers", "h:9", "--topic", "t", "--check-config", "--property"];
+    let clear = fink(folder.path(), &[&kafka[..], &["sasl.password=hunter2"]].concat());
+    assert_eq!(code(&clear), 1);
+    assert!(err(&clear).contains("env:NAME") && !err(&clear).contains("hunter2"), "{}", err(&clear));
+    std::fs::write(folder.path().join("password"), "hunter2").unwrap();
+    let kept = fink(folder.path(), &[&kafka[..], &["sasl.password=file:password"]].concat());
+    assert_eq!(code(&kept), 0, "{}", err(&kept));
+    assert!(out(&kept).contains("sasl.password") && !out(&kept).contains("hunter2"), "{}", out(&kept));
+}
+
+#[test]
+fn shows_nothing_and_stops_nothing_where_nothing_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let show = fink(folder.path(), &["show"]);
+    assert_eq!(code(&show), 0);
+    assert!(out(&show).starts_with("0 Fink service(s) running:\n"));
+    assert_eq!(out(&fink(folder.path(), &["show", "--json"])), "[]\n");
+    let stop = fink(folder.path(), &["stop", "archive"]);
+    assert_eq!((code(&stop), out(&stop)), (1, "No fink archive service to stop\n".to_owned()));
+}
+
+/// A status file as a running service writes it, for the process `pid`.
+fn status_of(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let started = stat[stat.rfind(')').unwrap() + 1..].split_whitespace().nth(19).unwrap().to_owned();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    format!(
+        r#"{{"service": "archive", "pid": {pid}, "started": {started}, "boot": "{}", "version": "0", "output": "./archive",
+            "input": "simulator", "since_ms": 0, "updated_ms": 0, "stopping": false, "messages_per_s": 0, "bytes_per_s": 0,
+            "figures": {{"messages": 4, "archived": 4, "rejected": 0, "empty": 0, "bytes": 9, "lag": 1, "backlog": null, "commits": 1,
+                "entry": 3, "last_commit_ms": null, "frontier": "0.1", "in_flight_bytes": 0, "trouble": null}}}}"#,
+        boot.trim()
+    )
+}
+
+#[test]
+fn stops_a_real_process_by_its_pid_and_forgets_one_that_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    std::fs::write(run.join("archive-1.json"), status_of(child.id())).unwrap();
+    let mut killed = Command::new("sleep").arg("600").spawn().unwrap();
+    std::fs::write(run.join("archive-2.json"), status_of(killed.id())).unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+
+    let show = fink(folder.path(), &["show"]);
+    assert!(out(&show).starts_with("1 Fink service(s) running:\n"), "{}", out(&show));
+    assert!(out(&show).contains(&child.id().to_string()));
+    let stop = fink(folder.path(), &["stop", "simulator"]);
+    assert_eq!(code(&stop), 1, "another service is not touched");
+    let stop = fink(folder.path(), &["stop", "archive"]);
+    assert_eq!(code(&stop), 0, "{}", err(&stop));
+    let pid = child.id();
+    assert!(out(&stop).starts_with(&format!("Stopping archive (pid {pid})...\nStopped archive (pid {pid})")), "{}", out(&stop));
+    assert!(!child.wait().unwrap().success());
+    assert!(out(&fink(folder.path(), &["show"])).starts_with("0 Fink service(s) running:\n"));
+}
