@@ -78,7 +78,7 @@ impl Configured {
         }
         match path.split_once("://") {
             Some(("file", local)) => possible_folder(Path::new(local)).map_err(wrong)?,
-            Some(("hdfs" | "viewfs" | "s3" | "s3a", _)) => {
+            Some(("hdfs" | "s3" | "s3a", _)) => {
                 url::Url::parse(path).map_err(|error| wrong(format!("{path}: {error}")))?;
             }
             Some((scheme, _)) => {
