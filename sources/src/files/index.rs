@@ -1,0 +1,136 @@
+//! The index of a folder: which file has which offset, for ever.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fink_dataflow::ports::SourceError;
+
+/// The file's name in the folder.
+const NAME: &str = ".fink-index";
+/// What its first line begins with; the identity follows.
+const HEADER: &str = "fink files 1 ";
+/// How long a file must not have been written to.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A file of the folder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Entry {
+    /// When it was written, in milliseconds since 1970 UTC, as it was first seen.
+    pub(crate) modified_ms: i64,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// The index, as this process knows it; others may append to the same file.
+pub(crate) struct Index {
+    path: PathBuf,
+    file: File,
+    identity: String,
+    entries: Vec<Entry>,
+    known: BTreeSet<String>,
+    /// Bytes of whole lines that were read.
+    read: u64,
+}
+
+impl Index {
+    /// Opens the index of a folder; makes it where there is none.
+    pub(crate) fn open(folder: &Path) -> Result<Self, SourceError> {
+        let path = folder.join(NAME);
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(mut file) => {
+                let header = format!("{HEADER}{}\n", uuid::Uuid::new_v4());
+                file.write_all(header.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&path, &error))?;
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(&path, &error)),
+        }
+        let file = OpenOptions::new().read(true).append(true).open(&path).map_err(|error| failed(&path, &error))?;
+        let mut index = Self { path, file, identity: String::new(), entries: Vec::new(), known: BTreeSet::new(), read: 0 };
+        index.catch_up()?;
+        if index.identity.is_empty() {
+            return Err(SourceError::Stop(format!("{} is not an index of fink's", index.path.display())));
+        }
+        Ok(index)
+    }
+
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    pub(crate) fn len(&self) -> i64 {
+        self.entries.len().try_into().unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn get(&self, offset: i64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// Appends the files of the folder that are new, by name.
+    pub(crate) fn add_new(&mut self, folder: &Path) -> Result<(), SourceError> {
+        let unreadable = |error: std::io::Error| SourceError::Retry(format!("folder {}: {error}", folder.display()));
+        let names = super::names(folder).map_err(unreadable)?;
+        if names.iter().all(|name| self.known.contains(name)) {
+            return self.catch_up();
+        }
+        // One writer at a time, so that nobody appends what another has appended.
+        self.file.lock().map_err(|error| failed(&self.path, &error))?;
+        let added = self.append(folder, names.into());
+        let unlocked = self.file.unlock().map_err(|error| failed(&self.path, &error));
+        added.and(unlocked)
+    }
+
+    fn append(&mut self, folder: &Path, names: Vec<String>) -> Result<(), SourceError> {
+        self.catch_up()?;
+        let mut lines = String::new();
+        for name in names.into_iter().filter(|name| !self.known.contains(name) && !name.contains('\n')) {
+            let Ok(modified) = std::fs::metadata(folder.join(&name)).and_then(|data| data.modified()) else { continue };
+            // A time in the future is another clock's: no reason to wait.
+            if SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED) {
+                continue;
+            }
+            let ms = modified.duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+            lines.push_str(&format!("{ms} {name}\n"));
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        // A line that a writer before us did not finish would swallow ours.
+        let length = self.file.metadata().map_err(|error| failed(&self.path, &error))?.len();
+        if length > self.read {
+            self.file.set_len(self.read).map_err(|error| failed(&self.path, &error))?;
+        }
+        self.file.write_all(lines.as_bytes()).and_then(|()| self.file.sync_data()).map_err(|error| failed(&self.path, &error))?;
+        self.catch_up()
+    }
+
+    /// Reads what was appended since.
+    fn catch_up(&mut self) -> Result<(), SourceError> {
+        let mut text = Vec::new();
+        let read = self.file.seek(SeekFrom::Start(self.read)).and_then(|_| self.file.read_to_end(&mut text));
+        read.map_err(|error| failed(&self.path, &error))?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        self.read += whole as u64;
+        for line in String::from_utf8_lossy(&text[..whole]).lines() {
+            if let Some(identity) = line.strip_prefix(HEADER) {
+                identity.clone_into(&mut self.identity);
+            } else if let Some((ms, name)) = line.split_once(' ') {
+                let broken = |_| SourceError::Stop(format!("{} is broken at line {}", self.path.display(), self.entries.len() + 2));
+                self.entries.push(Entry { modified_ms: ms.parse().map_err(broken)?, name: name.to_owned() });
+                self.known.insert(name.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> SourceError {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            SourceError::Stop(format!("{}: {error}: the order of files is kept there, so the folder must be writable", path.display()))
+        }
+        _ => SourceError::Retry(format!("{}: {error}", path.display())),
+    }
+}

@@ -1,0 +1,167 @@
+//! How we stand with the cluster: librdkafka's callbacks, told once per change.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fink_dataflow::ports::SourceError;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::{debug, error, info, warn};
+
+/// The client's context: hears what librdkafka has to say.
+#[derive(Default)]
+pub(crate) struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is wrong now.
+    fault: Option<(Fault, String)>,
+    /// Whether it ever worked: what is refused later may be a server's passing trouble.
+    worked: bool,
+}
+
+/// What can be wrong with a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// The cluster does not accept who we are.
+    Login,
+    /// No TLS connection can be made.
+    Tls,
+    /// Nobody answers.
+    Away,
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something worked.
+    pub(crate) fn works(&self) {
+        let mut state = self.state();
+        state.worked = true;
+        if state.fault.take().is_some() {
+            info!("kafka answers again");
+        }
+    }
+
+    /// What an error means for whoever reads.
+    pub(crate) fn judge(&self, doing: &str, kafka: &KafkaError) -> SourceError {
+        use RDKafkaErrorCode as Code;
+        let state = self.state();
+        match (kafka.rdkafka_error_code(), &state.fault) {
+            (Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::GroupAuthorizationFailed), _) => {
+                SourceError::Stop(format!("not allowed: {doing}: {kafka}"))
+            }
+            (_, Some((fault, reason))) => {
+                let text = format!("{}: {reason}", fault.text());
+                match fault {
+                    Fault::Login | Fault::Tls if !state.worked => SourceError::Stop(text),
+                    _ => SourceError::Retry(text),
+                }
+            }
+            _ => SourceError::Retry(format!("{doing}: {kafka}")),
+        }
+    }
+
+    /// The same, where librdkafka gave no error but no answer either.
+    pub(crate) fn judge_silence(&self, doing: &str) -> SourceError {
+        self.judge(doing, &KafkaError::Global(RDKafkaErrorCode::OperationTimedOut))
+    }
+
+    fn note(&self, fault: Fault, reason: &str) {
+        let mut state = self.state();
+        // What is known to be wrong is not forgotten because the brokers are, therefore, away.
+        let worse = match &state.fault {
+            None => true,
+            Some((Fault::Away, _)) => fault != Fault::Away,
+            Some((old, _)) => fault != Fault::Away && *old != fault,
+        };
+        if !worse {
+            debug!(reason, "kafka: {}", fault.text());
+            return;
+        }
+        match fault {
+            Fault::Away => warn!(reason, "kafka does not answer, reconnecting"),
+            Fault::Login => error!(reason, "{}", fault.text()),
+            Fault::Tls => error!(reason, "{}", fault.text()),
+        }
+        state.fault = Some((fault, reason.to_owned()));
+    }
+}
+
+impl Fault {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Login => "kafka refuses the login (wrong name or password?)",
+            Self::Tls => "no TLS connection to kafka (wrong certificate authority, or no TLS at that port?)",
+            Self::Away => "kafka does not answer",
+        }
+    }
+
+    /// What kind of fault an error, or a line of librdkafka's log, tells of.
+    fn of(code: Option<RDKafkaErrorCode>, text: &str) -> Option<Self> {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Some(Code::Authentication | Code::SaslAuthenticationFailed) => Some(Self::Login),
+            Some(Code::SSL) => Some(Self::Tls),
+            _ if text.contains("SASL authentication error") || text.contains("SaslAuthenticateRequest failed") => Some(Self::Login),
+            _ if text.contains("SSL handshake failed") => Some(Self::Tls),
+            Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => Some(Self::Away),
+            _ => None,
+        }
+    }
+}
+
+impl ClientContext for Health {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        match Fault::of(None, text) {
+            Some(fault) => self.note(fault, text),
+            None => debug!(?level, facility, "librdkafka: {text}"),
+        }
+    }
+
+    fn error(&self, kafka: KafkaError, reason: &str) {
+        let code = kafka.rdkafka_error_code();
+        // Not faults: they come to poll, where they are dealt with.
+        if matches!(code, Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset)) {
+            return;
+        }
+        match Fault::of(code, reason) {
+            Some(fault) => self.note(fault, reason),
+            None => debug!(%kafka, reason, "librdkafka"),
+        }
+    }
+}
+
+impl ConsumerContext for Health {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOWN: KafkaError = KafkaError::Global(RDKafkaErrorCode::AllBrokersDown);
+
+    #[test]
+    fn a_wrong_password_stops_at_the_start_and_waits_later() {
+        let health = Health::default();
+        health.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "invalid credentials");
+        health.error(DOWN, "1/1 brokers are down");
+        assert!(matches!(health.judge("looking", &DOWN), SourceError::Stop(text) if text.contains("password")));
+        health.works();
+        health.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "invalid credentials");
+        assert!(matches!(health.judge("looking", &DOWN), SourceError::Retry(_)));
+    }
+
+    #[test]
+    fn a_broker_that_is_away_is_tried_again() {
+        let health = Health::default();
+        health.error(DOWN, "1/1 brokers are down");
+        assert!(matches!(health.judge("looking", &DOWN), SourceError::Retry(_)));
+        health.log(RDKafkaLogLevel::Error, "FAIL", "ssl://x: SSL handshake failed: certificate verify failed");
+        assert!(matches!(health.judge("looking", &DOWN), SourceError::Stop(text) if text.contains("TLS")));
+    }
+}

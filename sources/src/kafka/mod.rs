@@ -1,0 +1,418 @@
+//! Topics of a Kafka cluster as a source.
+//!
+//! One consumer with partitions assigned by hand: no group decides what is read, and the cluster's stored offsets decide
+//! nothing. What is passed over is told by spans from position to position, so that transaction markers, aborted and
+//! compacted messages leave no holes; at the end of a log a second client ([`probe`]) looks whether there are any.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`config`] | how to reach a cluster, and which of its topics to read |
+//! | `health` | how we stand with the cluster, told once per change |
+//! | `positions` | where each log stands, and how messages become chunks |
+//! | `probe` | looks at single offsets |
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fink_dataflow::message::{Chunk, Log, Mark, Message};
+use fink_dataflow::ports::{Extent, Source, SourceError, Stretch};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tracing::{debug, info, warn};
+
+pub mod config;
+mod health;
+mod positions;
+mod probe;
+
+pub use config::{ConfigError, KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
+
+use health::Health;
+use positions::{Positions, Taken};
+use probe::Tails;
+
+/// How long the cluster may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many messages are gathered at most before they are handed over.
+const GATHERED_MAX: usize = 256;
+/// How many bytes, likewise.
+const GATHERED_BYTES_MAX: usize = 8 << 20;
+/// How long messages are gathered after the first.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Topics of a Kafka cluster.
+pub struct KafkaSource {
+    topics: Topics,
+    client: ClientConfig,
+    consumer: BaseConsumer<Health>,
+    positions: Positions,
+    tails: Option<Tails>,
+    /// Whether all topics named were there once: from then on one that is missing was deleted.
+    complete: bool,
+    /// Some log does not hold the offset that it is read at, and which one is not known yet.
+    astray: bool,
+    /// Offsets that were found to be out of range, to be told one by one.
+    lost: Vec<SourceError>,
+    /// What was told to monitors last.
+    told: std::collections::BTreeMap<(Arc<str>, i32), i64>,
+}
+
+impl KafkaSource {
+    /// A source of these topics; nothing is asked of the cluster yet.
+    ///
+    /// # Errors
+    /// When the configuration can't be right.
+    pub fn new(config: &KafkaConfig) -> Result<Self, ConfigError> {
+        let client = config.client()?;
+        let consumer = client.create_with_context(Health::default()).map_err(|error| ConfigError::Client(client_error(&error)))?;
+        Ok(Self {
+            topics: config.topics.clone(),
+            client,
+            consumer,
+            positions: Positions::default(),
+            tails: None,
+            complete: false,
+            astray: false,
+            lost: Vec::new(),
+            told: std::collections::BTreeMap::new(),
+        })
+    }
+
+    fn health(&self) -> &Health {
+        self.consumer.context()
+    }
+
+    fn failed(&self, doing: &str) -> impl Fn(KafkaError) -> SourceError + '_ {
+        let doing = doing.to_owned();
+        move |error| {
+            // Serves what librdkafka has to say about why.
+            self.serve_callbacks();
+            self.health().judge(&doing, &error)
+        }
+    }
+
+    /// Before anything is assigned, callbacks come by polling only, and no message can be lost by it.
+    fn serve_callbacks(&self) {
+        if self.positions.iter().next().is_none() {
+            while self.consumer.poll(Duration::ZERO).is_some() {}
+        }
+    }
+
+    /// The partitions of the topics, as they are now.
+    fn partitions(&mut self) -> Result<Vec<(Arc<str>, i32)>, SourceError> {
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        let asked: Vec<Option<String>> = match &self.topics {
+            Topics::Names(names) => names.iter().cloned().map(Some).collect(),
+            Topics::Pattern(_) => vec![None],
+        };
+        for name in asked {
+            let metadata = self.consumer.fetch_metadata(name.as_deref(), PATIENCE).map_err(self.failed("asking for topics"))?;
+            let before = found.len();
+            for topic in metadata.topics().iter().filter(|topic| self.topics.matches(topic.name())) {
+                match topic.error().map(RDKafkaErrorCode::from) {
+                    None => {}
+                    Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                        return Err(SourceError::Stop(format!("not allowed to read topic {}", topic.name())));
+                    }
+                    Some(code) => {
+                        debug!(topic = topic.name(), %code, "topic can't be read now");
+                        continue;
+                    }
+                }
+                let name: Arc<str> = topic.name().into();
+                found.extend(topic.partitions().iter().map(|partition| (name.clone(), partition.id())));
+            }
+            if found.len() == before {
+                missing.push(name.unwrap_or_else(|| "topic of this pattern".into()));
+            }
+        }
+        if !missing.is_empty() && !self.complete {
+            return Err(SourceError::Retry(format!("kafka has no {}", missing.join(", "))));
+        }
+        self.complete = true;
+        found.sort();
+        Ok(found)
+    }
+
+    /// Asks for an offset of each partition: their starts, their ends, or by time.
+    fn offsets(&self, of: &[(Arc<str>, i32)], which: Offset) -> Result<Vec<(Arc<str>, i32, Offset)>, SourceError> {
+        let doing = "asking how far topics reach";
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in of {
+            list.add_partition_offset(topic, *partition, which).map_err(self.failed(doing))?;
+        }
+        let answer = self.consumer.offsets_for_times(list, PATIENCE).map_err(self.failed(doing))?;
+        let offset = |element: TopicPartitionListElem<'_>| element.error().map(|()| element.offset());
+        let mut offsets = Vec::new();
+        for (topic, partition) in of {
+            let element = answer.find_partition(topic, *partition).map(offset);
+            match element {
+                Some(Ok(offset)) => offsets.push((topic.clone(), *partition, offset)),
+                Some(Err(error)) => return Err(self.failed(doing)(error)),
+                None => return Err(self.health().judge_silence(doing)),
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// Extents of these partitions.
+    fn extents_of(&self, partitions: &[(Arc<str>, i32)]) -> Result<Vec<Extent>, SourceError> {
+        let lows = self.offsets(partitions, Offset::Beginning)?;
+        let highs = self.offsets(partitions, Offset::End)?;
+        let extents = lows.into_iter().zip(highs).filter_map(|((topic, partition, low), (_, _, high))| match (low, high) {
+            (Offset::Offset(low), Offset::Offset(high)) => Some(Extent { topic, partition, low, high: high.max(low) }),
+            _ => None,
+        });
+        self.health().works();
+        Ok(extents.collect())
+    }
+
+    /// Has the client fetch a log from its position on.
+    fn fetch_from_positions(&self, logs: &[Arc<Log>]) -> Result<(), KafkaError> {
+        let (mut old, mut new, mut paused) = (TopicPartitionList::new(), TopicPartitionList::new(), TopicPartitionList::new());
+        let assigned = self.consumer.assignment()?;
+        for log in logs {
+            let Some(reading) = self.positions.get(&log.topic, log.partition) else { continue };
+            new.add_partition_offset(&log.topic, log.partition, Offset::Offset(reading.position))?;
+            if assigned.find_partition(&log.topic, log.partition).is_some() {
+                old.add_partition(&log.topic, log.partition);
+            }
+            if reading.paused {
+                paused.add_partition(&log.topic, log.partition);
+            }
+        }
+        if old.count() > 0 {
+            self.consumer.incremental_unassign(&old)?;
+        }
+        if new.count() > 0 {
+            self.consumer.incremental_assign(&new)?;
+        }
+        if paused.count() > 0 {
+            self.consumer.pause(&paused)?;
+        }
+        Ok(())
+    }
+
+    fn fetch_no_more(&mut self, topic: &str, partition: i32) {
+        self.positions.gather(now_us());
+        self.positions.end(topic, partition);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            debug!(topic, partition, %error, "not unassigned");
+        }
+    }
+
+    /// Gathers messages for a moment after the first, and makes chunks of them.
+    fn gather(&mut self, timeout: Duration) -> Result<(), SourceError> {
+        let mut finished = Vec::new();
+        let (mut messages, mut bytes) = (0, 0);
+        let mut wait = timeout;
+        let mut deadline = None;
+        let mut failure = None;
+        while messages < GATHERED_MAX && bytes < GATHERED_BYTES_MAX {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    break;
+                }
+                Some(Ok(message)) => {
+                    let taken = self.positions.take(message.topic(), message.partition(), message.offset(), || owned(&message));
+                    if taken == Taken::Finished {
+                        finished.push((message.topic().to_owned(), message.partition()));
+                    }
+                    messages += 1;
+                    bytes += message.payload_len();
+                }
+            }
+            let until = *deadline.get_or_insert_with(|| Instant::now() + GATHERING);
+            wait = until.saturating_duration_since(Instant::now());
+        }
+        if messages > 0 {
+            self.health().works();
+        }
+        for (topic, partition) in finished {
+            self.fetch_no_more(&topic, partition);
+        }
+        self.positions.gather(now_us());
+        failure.map_or(Ok(()), |error| self.poll_failed(&error))
+    }
+
+    fn poll_failed(&mut self, error: &KafkaError) -> Result<(), SourceError> {
+        if probe::out_of_range(error) {
+            self.astray = true;
+            return Ok(());
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => Ok(()),
+            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(SourceError::Stop(format!("kafka client failed: {error}"))),
+            _ => Err(self.health().judge("reading", error)),
+        }
+    }
+
+    /// Finds the logs that do not hold the offset that they are read at: librdkafka does not say which, so all are looked
+    /// at. Whichever it was, its fetching has stopped.
+    fn find_lost(&mut self) -> Result<(), SourceError> {
+        let logs: Vec<Arc<Log>> = self.positions.iter().map(|reading| reading.log.clone()).collect();
+        let partitions: Vec<_> = logs.iter().map(|log| (log.topic.clone(), log.partition)).collect();
+        let mut held = Vec::new();
+        for Extent { topic, partition, low, high } in self.extents_of(&partitions)? {
+            let Some(reading) = self.positions.get(&topic, partition) else { continue };
+            let offset = reading.position;
+            if (low..=high).contains(&offset) {
+                held.push(reading.log.clone());
+            } else {
+                self.lost.push(SourceError::OutOfRange { topic, partition, offset, low, high });
+            }
+        }
+        self.fetch_from_positions(&held).map_err(self.failed("reading"))?;
+        self.astray = false;
+        Ok(())
+    }
+
+    /// Goes on looking at the ends of quiet logs.
+    fn look_at_tails(&mut self) {
+        let Some(tails) = &mut self.tails else { return };
+        let Some(empty) = tails.poll() else {
+            self.tails = None;
+            return;
+        };
+        for (log, from, to) in empty {
+            debug!(%log, from, to, "log ends in what no consumer sees");
+            if self.positions.pass(&log, from, to) == Taken::Finished {
+                self.fetch_no_more(&log.topic, log.partition);
+            }
+        }
+        self.positions.gather(now_us());
+    }
+}
+
+impl Source for KafkaSource {
+    fn identity(&mut self) -> Result<Arc<str>, SourceError> {
+        let Some(cluster) = self.consumer.client().fetch_cluster_id(PATIENCE) else {
+            self.serve_callbacks();
+            return Err(self.health().judge_silence("asking who the cluster is"));
+        };
+        self.health().works();
+        info!(cluster, "connected to kafka");
+        Ok(format!("kafka:{cluster}").into())
+    }
+
+    fn extents(&mut self) -> Result<Vec<Extent>, SourceError> {
+        let partitions = self.partitions()?;
+        let extents = self.extents_of(&partitions)?;
+        if self.tails.is_none() {
+            let quiet = self.positions.quiet(&extents);
+            if !quiet.is_empty() {
+                self.tails = Some(Tails::new(&self.client, quiet).map_err(self.failed("looking at the ends of topics"))?);
+            }
+        }
+        Ok(extents)
+    }
+
+    fn offset_at(&mut self, topic: &str, partition: i32, time_ms: i64) -> Result<i64, SourceError> {
+        let of = [(Arc::from(topic), partition)];
+        match self.offsets(&of, Offset::Offset(time_ms))?.first() {
+            Some((_, _, Offset::Offset(offset))) => Ok(*offset),
+            _ => Ok(self.extents_of(&of)?.first().map_or(0, |extent| extent.high)),
+        }
+    }
+
+    fn mark(&mut self, topic: &str, partition: i32, offset: i64) -> Result<Option<Mark>, SourceError> {
+        Ok(self.marks(&[(topic.into(), partition, offset)])?.first().copied().flatten())
+    }
+
+    fn marks(&mut self, of: &[(Arc<str>, i32, i64)]) -> Result<Vec<Option<Mark>>, SourceError> {
+        let probe = probe::client(&self.client).map_err(self.failed("reading stored messages again"))?;
+        probe::marks(&probe, of)
+    }
+
+    fn read(&mut self, stretches: &[Stretch]) -> Result<(), SourceError> {
+        for stretch in stretches {
+            self.positions.begin(stretch);
+        }
+        let logs: Vec<Arc<Log>> = stretches.iter().map(|stretch| stretch.log.clone()).collect();
+        self.fetch_from_positions(&logs).map_err(self.failed("beginning to read"))
+    }
+
+    fn pause(&mut self, log: &Log, paused: bool) -> Result<(), SourceError> {
+        self.positions.set_paused(&log.topic, log.partition, paused);
+        if self.positions.get(&log.topic, log.partition).is_none() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&log.topic, log.partition);
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        done.map_err(self.failed("pausing"))
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<Option<Chunk>, SourceError> {
+        if let Some(chunk) = self.positions.next() {
+            return Ok(Some(chunk));
+        }
+        if let Some(lost) = self.lost.pop() {
+            return Err(lost);
+        }
+        if self.astray {
+            self.find_lost()?;
+            return Ok(None);
+        }
+        self.look_at_tails();
+        // While ends are looked at, somebody waits for them.
+        let timeout = if self.tails.is_some() { timeout.min(Duration::from_millis(20)) } else { timeout };
+        let gathered = self.gather(timeout);
+        match self.positions.next() {
+            // The error, if any, comes again: librdkafka keeps trying.
+            Some(chunk) => Ok(Some(chunk)),
+            None => gathered.map(|()| None),
+        }
+    }
+
+    fn durable(&mut self, log: &Log, offset: i64) {
+        if self.told.get(&(log.topic.clone(), log.partition)) == Some(&offset) {
+            return;
+        }
+        self.told.insert((log.topic.clone(), log.partition), offset);
+        let mut list = TopicPartitionList::new();
+        let committed = list
+            .add_partition_offset(&log.topic, log.partition, Offset::Offset(offset))
+            .and_then(|()| self.consumer.commit(&list, CommitMode::Async));
+        if let Err(error) = committed {
+            debug!(%log, %error, "durable offset not shown to monitors");
+        }
+    }
+}
+
+/// A message of our own: its payload is copied once.
+fn owned(message: &BorrowedMessage<'_>) -> Message {
+    Message {
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(Bytes::copy_from_slice),
+        payload: message.payload().map(Bytes::copy_from_slice),
+    }
+}
+
+fn now_us() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+/// What librdkafka has against its configuration, without the values: they may be secrets.
+fn client_error(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, _) => {
+            warn!(key, "kafka property refused");
+            format!("kafka property {key}: {reason}")
+        }
+        other => other.to_string(),
+    }
+}
