@@ -2,7 +2,8 @@
 
 use super::{Scale, Survey, Time};
 
-/// The Legacy Survey of Space and Time. Schemas up to 7.x called the field `midPointTai` for a while.
+/// The Legacy Survey of Space and Time. Schemas before 7 called the field
+/// `midPointTai`.
 pub static LSST: Survey = Survey {
     name: "lsst",
     records: "lsst.",
