@@ -177,15 +177,15 @@ mod tests {
             })
             .collect();
         let golden = [
-            0x01e5_4aab_71d2_d4d1,
-            0x7c1b_dabb_cdd3_fc9a,
-            0xbc9b_84cd_4c7a_4aea,
-            0x3254_7066_e246_dd89,
-            0x4334_43ef_3842_1617,
-            0x4126_8bf1_753d_c0b7,
-            0xa58e_60dc_750b_2b21,
-            0xaa8a_45c5_23ec_7dba,
-            0x465a_7224_8708_483f,
+            0xc27f_2420_85a1_14a4,
+            0x6730_3d0f_e1a1_4bdf,
+            0xc8d9_dd09_58b0_eb4c,
+            0x4368_eea1_6022_a6dd,
+            0x1989_7743_8840_500a,
+            0x8e04_21fb_89cf_d0b1,
+            0xa3b3_67ae_ba3f_9b3f,
+            0xde1f_470a_3efe_5fdb,
+            0x5588_d69e_bc78_b759,
         ];
         assert_eq!(hashes, golden, "{hashes:#018x?}");
     }
@@ -269,10 +269,9 @@ mod tests {
     #[test]
     fn a_full_alert_has_real_size() {
         let mut generator = Generator::new(&config(AlertOptions::full()));
-        for offset in 0..200 {
-            let len = generator.message(0, offset).len();
-            assert!((55_000..70_000).contains(&len), "{len} bytes");
-        }
+        let sizes: Vec<usize> = (0..200).map(|offset| generator.message(0, offset).len()).collect();
+        assert!(sizes.iter().all(|len| (50_000..70_000).contains(len)), "{sizes:?}");
+        assert!((60_000..65_000).contains(&(sizes.iter().sum::<usize>() / sizes.len())), "{sizes:?}");
     }
 
     #[test]
@@ -319,5 +318,46 @@ mod tests {
             })
             .collect();
         assert_eq!(hashes.len(), 10_000);
+    }
+
+    const OPEN: &str = r#"
+import gzip, io, pathlib, sys
+try:
+    import fastavro
+    from astropy.io import fits
+except ImportError as error:
+    print(error)
+    sys.exit(77)
+seen = 0
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    for alert in fastavro.reader(path.open("rb")):
+        for kind in "Science", "Template", "Difference":
+            with fits.open(io.BytesIO(gzip.decompress(alert["cutout" + kind]["stampData"])), checksum=True) as file:
+                file.verify("exception")
+                data = file[0].data
+                assert data.shape[0] == data.shape[1] and data.dtype == ">f4", (data.shape, data.dtype)
+                if kind == "Science":
+                    middle = data.shape[0] // 2
+                    assert data[middle - 1:middle + 2, middle - 1:middle + 2].mean() > data.mean(), path
+                seen += 1
+print(seen)
+"#;
+
+    #[test]
+    fn astropy_and_fastavro_open_them() {
+        let Ok(python) = std::env::var("FINK_PYTHON") else { return println!("skipped: FINK_PYTHON is not set") };
+        let folder = tempfile::tempdir().unwrap();
+        for (name, alerts) in [("small", AlertOptions::small()), ("full", AlertOptions::full())] {
+            let mut generator = Generator::new(&config(alerts));
+            for offset in 0..50 {
+                std::fs::write(folder.path().join(format!("{name}{offset}.avro")), generator.message(0, offset)).unwrap();
+            }
+        }
+        let output = std::process::Command::new(python).args(["-c", OPEN]).arg(folder.path()).output().unwrap();
+        if output.status.code() == Some(77) {
+            return println!("skipped: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "300");
     }
 }

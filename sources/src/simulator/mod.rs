@@ -5,6 +5,8 @@
 //! | [`config`] | what a stream is a function of, and its identity |
 //! | [`generate`] | the message at any partition and offset |
 //! | [`record`] | the alert, its schema and encoding |
+//! | [`send`] | the same stream, or a folder of files, sent to a real Kafka |
+//! | [`folder`] | the folder's messages |
 //!
 //! The stream has partitions and offsets; each message is a function of the configuration, its partition and its
 //! offset, so any of them can be asked for again after any restart. How far it reaches is a function of the clock, the
@@ -12,8 +14,10 @@
 
 pub mod config;
 mod dice;
+pub mod folder;
 pub mod generate;
 pub mod record;
+pub mod send;
 mod sky;
 mod source;
 mod stamp;

@@ -64,14 +64,15 @@ pub(super) fn alert(config: &SimulatorConfig, partition: i32, offset: i64) -> Al
 /// What the alert's cut-outs show.
 pub(super) fn scene(config: &SimulatorConfig, partition: i32, offset: i64, alert: &Alert) -> Scene {
     let mut dice = Dice::new(&[config.seed, STAMP, partition as u64, offset as u64]);
-    let counts = |magnitude: f64| power_of_ten(0.4 * (ZERO_POINT - magnitude)) / 20.0;
+    let counts = |magnitude: f64| power_of_ten(0.4 * (ZERO_POINT - magnitude)) / 5.0;
     let Some(detection) = &alert.now.detection else {
         return Scene { science: 0.0, template: 0.0, sky: 0.0, noise: [1.0, 1.0], windows: [0, 0] };
     };
-    let template = counts(f64::from(detection.magnr));
-    let change = counts(f64::from(detection.magpsf)) * if detection.isdiffpos == "t" { 1.0 } else { -1.0 };
+    let (there, change) = (counts(f64::from(detection.magnr)), counts(f64::from(detection.magpsf)));
+    // What is fainter than before was at least as bright as the change.
+    let (science, template) = if detection.isdiffpos == "t" { (there + change, there) } else { (there, there + change) };
     Scene {
-        science: (template + change) as f32,
+        science: science as f32,
         template: template as f32,
         sky: detection.sky,
         // Every alert's noise has a width of its own, so that no pixel of one stamp stands in another.
