@@ -45,6 +45,9 @@ pub struct Entry {
     /// What became of the messages covered: to be added to what is stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tallies: Vec<(Log, Tally)>,
+    /// What became of messages that were rejects and are no longer: of the log's rejected, so many are now the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<(Log, Tally)>,
     /// The last message of each log covered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<(Log, Mark)>,
@@ -251,6 +254,18 @@ pub enum Misfit {
         /// How many.
         doubled: u64,
     },
+    /// It moves more messages out of a log's rejects than there are, or moves them nowhere.
+    #[error("entry {number} moves {moved} messages out of the rejects of {log}, which has {rejected}")]
+    Moved {
+        /// The entry.
+        number: u64,
+        /// The log.
+        log: Log,
+        /// How many it moves.
+        moved: u64,
+        /// How many there are.
+        rejected: u64,
+    },
     /// Its counts do not add up.
     #[error("entry {number} counts {log} wrong: messages are not archived + rejected + empty")]
     Tally {
@@ -278,6 +293,13 @@ impl State {
         self.coverage.merge(&entry.covered);
         for (log, tally) in &entry.tallies {
             self.logs.entry(log.clone()).or_default().tally += *tally;
+        }
+        for (log, moved) in &entry.moved {
+            let tally = &mut self.logs.entry(log.clone()).or_default().tally;
+            tally.rejected -= moved.messages;
+            tally.archived += moved.archived;
+            tally.empty += moved.empty;
+            tally.rows += moved.rows;
         }
         for (log, mark) in &entry.marks {
             let state = self.logs.entry(log.clone()).or_default();
@@ -332,8 +354,16 @@ impl State {
         if new != entry.covered.len() {
             return Err(Misfit::Doubled { number, doubled: entry.covered.len() - new });
         }
-        if let Some((log, _)) = entry.tallies.iter().find(|(_, tally)| !tally.agrees()) {
+        if let Some((log, _)) = entry.tallies.iter().chain(&entry.moved).find(|(_, tally)| !tally.agrees()) {
             return Err(Misfit::Tally { number, log: log.clone() });
+        }
+        let mut moved = BTreeMap::<&Log, u64>::new();
+        for (log, tally) in &entry.moved {
+            let (all, rejected) = (moved.entry(log).or_default(), self.logs.get(log).map_or(0, |known| known.tally.rejected));
+            *all += tally.messages;
+            if *all > rejected || tally.rejected > 0 {
+                return Err(Misfit::Moved { number, log: log.clone(), moved: *all, rejected });
+            }
         }
         Ok(())
     }
@@ -353,5 +383,53 @@ mod pairs {
         from: D,
     ) -> Result<BTreeMap<K, V>, D::Error> {
         Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        Entry {
+            format: FORMAT,
+            number,
+            nonce: String::new(),
+            generation: 0,
+            moment: Moment::default(),
+            written_ms: 0,
+            fence: None,
+            origins: Vec::new(),
+            covered: Coverage::default(),
+            tallies: Vec::new(),
+            moved: Vec::new(),
+            marks: Vec::new(),
+            accepted: Coverage::default(),
+            routes: Vec::new(),
+            tables: Vec::new(),
+            note: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_message_moves_out_of_the_rejects_once() {
+        let log = Log::new("s", "t", 0, 0);
+        let mut state = State::default();
+        let tally = Tally { messages: 5, archived: 3, rejected: 2, rows: 3, bytes: 50, ..Tally::default() };
+        state.apply(&Entry { tallies: vec![(log.clone(), tally)], ..entry(0) }).unwrap();
+        let moved = Tally { messages: 1, archived: 1, rows: 4, ..Tally::default() };
+        state.apply(&Entry { moved: vec![(log.clone(), moved)], ..entry(1) }).unwrap();
+        let now = Tally { messages: 5, archived: 4, rejected: 1, rows: 7, bytes: 50, ..Tally::default() };
+        assert_eq!(state.logs[&log].tally, now);
+        assert!(now.agrees());
+
+        let before = state.clone();
+        let twice = Entry { moved: vec![(log.clone(), moved), (log.clone(), moved)], ..entry(2) };
+        assert_eq!(state.apply(&twice), Err(Misfit::Moved { number: 2, log: log.clone(), moved: 2, rejected: 1 }));
+        let nowhere = Tally { messages: 1, rejected: 1, ..Tally::default() };
+        assert!(state.apply(&Entry { moved: vec![(log.clone(), nowhere)], ..entry(2) }).is_err());
+        let lost = Tally { messages: 1, ..Tally::default() };
+        assert_eq!(state.apply(&Entry { moved: vec![(log.clone(), lost)], ..entry(2) }), Err(Misfit::Tally { number: 2, log }));
+        assert_eq!(state, before);
     }
 }
