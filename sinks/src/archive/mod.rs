@@ -12,7 +12,12 @@
 //! | [`writer`] | the thread that turns alerts into Parquet files |
 //! | [`routes`] | which table a writer's schema goes to |
 //! | [`columns`] | our own columns beside the survey's |
+//! | [`types`] | table schemas, and how they grow |
 //! | [`properties`] | how each column is written in Parquet |
+//! | [`encode`] | one Parquet file in the making |
+//! | [`files`] | the files that a writer has open |
+//! | [`memory`] | the bound on what open files hold |
+//! | [`upload`] | storing closed files |
 //! | [`compact`] | which small files become one, and how |
 //! | [`commit`] | the committer's decisions, without threads or clock |
 //! | [`committer`] | the thread that carries them out |
@@ -24,11 +29,16 @@ pub mod columns;
 pub mod commit;
 pub mod committer;
 pub mod compact;
+pub mod encode;
 pub mod fence;
+pub mod files;
 pub mod group;
+pub mod memory;
 pub mod operator;
 pub mod properties;
 pub mod routes;
+pub mod types;
 pub mod upkeep;
+pub mod upload;
 pub mod vacuum;
 pub mod writer;

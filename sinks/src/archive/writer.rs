@@ -1,1 +1,319 @@
-//! The writer thread.
+//! The writer: turns what was decoded into Parquet files, and closes groups. One thread a worker, away from timely's own,
+//! since a row group blocks for milliseconds.
+//!
+//! A group closes when it is [`WriterOptions::commit_interval`] old, counted from its first chunk, when it holds
+//! [`WriterOptions::group_bytes_max`], or on a flush. Under memory pressure the largest file is closed first, and stays in
+//! the group. [`Writer`] decides all this without a clock or a thread of its own; [`start`] gives it both.
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use differential_dataflow::lattice::Lattice;
+use fink_dataflow::alerts::{Decoded, Passed};
+use fink_dataflow::moment::Moment;
+use fink_dataflow::table::fault::failpoint;
+use fink_dataflow::table::store::Archive;
+use timely::scheduling::SyncActivator;
+
+use super::files::{ClosedFile, Files, FilesError};
+use super::group::{Group, GroupSink};
+use super::memory::Memory;
+use super::routes::Routes;
+use super::upload::{Stored, Stuck, Uploader};
+
+/// Groups that may be closed and not durable; beyond, the writer waits for the committer.
+const UNDONE_MAX: usize = 16;
+
+/// How a writer groups.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// The worker that it serves.
+    pub worker: usize,
+    /// The writing generation; it begins the files' names.
+    pub generation: u64,
+    /// The age at which a group closes.
+    pub commit_interval: Duration,
+    /// The bytes at which a group closes.
+    pub group_bytes_max: usize,
+}
+
+/// What the writers of a process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where files are stored.
+    pub archive: Archive,
+    /// Which table a schema goes to.
+    pub routes: Arc<Routes>,
+    /// The bound on open files.
+    pub memory: Arc<Memory>,
+    /// Who takes closed groups.
+    pub sink: Arc<dyn GroupSink>,
+    /// What keeps files from being stored.
+    pub stuck: Stuck,
+}
+
+/// What the operator tells its writer.
+enum Command {
+    Take(u64, Moment, Vec<Decoded>),
+    Flush,
+}
+
+/// The operator's end of a writer; dropping it flushes and ends the thread.
+pub struct WriterHandle {
+    commands: Sender<Command>,
+    acks: Arc<Acks>,
+    next: u64,
+}
+
+impl WriterHandle {
+    /// Gives the writer something to make durable, and returns its number.
+    ///
+    /// # Panics
+    /// When the writer's thread is gone: it never ends before its handle.
+    pub fn take(&mut self, moment: Moment, decoded: Vec<Decoded>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.commands.send(Command::Take(number, moment, decoded)).expect("the writer outlives its handle");
+        number
+    }
+
+    /// Closes the open group now, whatever its age.
+    pub fn flush(&self) {
+        // A writer that is gone has flushed.
+        let _ = self.commands.send(Command::Flush);
+    }
+
+    /// Has this activator woken when something became durable.
+    pub fn wake(&self, activator: SyncActivator) {
+        *lock(&self.acks.activator) = Some(activator);
+    }
+
+    /// What became durable since the last call, as ranges of the numbers that [`WriterHandle::take`] gave.
+    #[must_use]
+    pub fn durable(&self) -> Vec<Range<u64>> {
+        std::mem::take(&mut *lock(&self.acks.durable))
+    }
+}
+
+/// What came back from the committer.
+#[derive(Default)]
+struct Acks {
+    durable: Mutex<Vec<Range<u64>>>,
+    activator: Mutex<Option<SyncActivator>>,
+    undone: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Acks {
+    fn done(&self, numbers: Range<u64>) {
+        lock(&self.durable).push(numbers);
+        if let Some(activator) = &*lock(&self.activator) {
+            // A worker that is gone needs no waking.
+            let _ = activator.activate();
+        }
+    }
+
+    /// Waits until the committer is near enough to take another group.
+    fn wait(&self) {
+        let mut undone = lock(&self.undone);
+        while *undone >= UNDONE_MAX {
+            undone = self.changed.wait(undone).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One group on its way; counted until it is done, or dropped by a committer that gave up.
+struct Undone(Arc<Acks>);
+
+impl Undone {
+    fn new(acks: &Arc<Acks>) -> Self {
+        *lock(&acks.undone) += 1;
+        Self(Arc::clone(acks))
+    }
+}
+
+impl Drop for Undone {
+    fn drop(&mut self) {
+        *lock(&self.0.undone) -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A writer's thread.
+pub struct WriterThread {
+    thread: JoinHandle<Result<(), FilesError>>,
+}
+
+impl WriterThread {
+    /// Waits until the thread has ended: after its handle was dropped, and all its groups were handed on.
+    ///
+    /// # Errors
+    /// What ended it early.
+    ///
+    /// # Panics
+    /// When the thread did.
+    pub fn join(self) -> Result<(), FilesError> {
+        self.thread.join().expect("the writer's thread does not panic")
+    }
+}
+
+/// Starts the writer of a worker.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn start(options: WriterOptions, shared: Shared) -> std::io::Result<(WriterHandle, WriterThread)> {
+    let (commands, inbox) = crossbeam_channel::unbounded();
+    let acks = Arc::new(Acks::default());
+    let handle = WriterHandle { commands, acks: Arc::clone(&acks), next: 0 };
+    let name = format!("writer-{}", options.worker);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let result = run(&inbox, Writer::new(options, shared, acks));
+        if let Err(error) = &result {
+            tracing::error!(%error, "the writer can't go on");
+        }
+        result
+    })?;
+    Ok((handle, WriterThread { thread }))
+}
+
+fn run(inbox: &Receiver<Command>, mut writer: Writer) -> Result<(), FilesError> {
+    loop {
+        let command = match writer.deadline() {
+            Some(deadline) => inbox.recv_deadline(deadline),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match command {
+            Ok(Command::Take(number, moment, decoded)) => writer.take(Instant::now(), number, moment, decoded)?,
+            Ok(Command::Flush) => writer.flush()?,
+            Err(RecvTimeoutError::Timeout) => writer.tick(Instant::now())?,
+            Err(RecvTimeoutError::Disconnected) => return writer.finish(),
+        }
+    }
+}
+
+/// What is in the group that is open.
+struct OpenGroup {
+    since: Instant,
+    numbers: Range<u64>,
+    moment: Moment,
+    passed: Vec<Passed>,
+    stored: Vec<Stored>,
+    /// Bytes of the files that were closed already.
+    closed_bytes: usize,
+}
+
+/// The writer's decisions: no thread, no clock.
+struct Writer {
+    options: WriterOptions,
+    shared: Shared,
+    acks: Arc<Acks>,
+    files: Files,
+    group: Option<OpenGroup>,
+    uploader: Uploader,
+}
+
+impl Writer {
+    fn new(options: WriterOptions, shared: Shared, acks: Arc<Acks>) -> Self {
+        let files = Files::new(Arc::clone(&shared.routes), Arc::clone(&shared.memory), options.generation);
+        let uploader = Uploader::new(shared.archive.clone(), Arc::clone(&shared.stuck), Arc::clone(&shared.sink));
+        Self { options, shared, acks, files, group: None, uploader }
+    }
+
+    /// When the open group closes by age.
+    fn deadline(&self) -> Option<Instant> {
+        self.group.as_ref().map(|group| group.since + self.options.commit_interval)
+    }
+
+    fn take(&mut self, now: Instant, number: u64, moment: Moment, decoded: Vec<Decoded>) -> Result<(), FilesError> {
+        if self.group.is_none() {
+            self.acks.wait();
+        }
+        let group = self.group.get_or_insert_with(|| OpenGroup {
+            since: now,
+            numbers: number..number,
+            moment,
+            passed: Vec::new(),
+            stored: Vec::new(),
+            closed_bytes: 0,
+        });
+        group.numbers.end = number + 1;
+        group.moment = group.moment.join(&moment);
+        for part in decoded {
+            if let Some(group) = &mut self.group {
+                group.passed.extend(part.passed);
+            }
+            for batch in part.alerts {
+                self.files.alerts(&batch)?;
+                drop(batch);
+                self.relieve()?;
+            }
+            self.files.rejects(&part.rejects)?;
+            if !self.files.is_empty() {
+                failpoint("mid-file");
+            }
+            // The rows are the open files' now, which have a bound of their own.
+            drop(part.claims);
+            drop(part.rejects);
+            self.relieve()?;
+        }
+        let bytes = self.files.open_bytes() + self.group.as_ref().map_or(0, |group| group.closed_bytes);
+        if bytes >= self.options.group_bytes_max {
+            return self.flush();
+        }
+        self.tick(now)
+    }
+
+    /// Closes the group if it is old enough.
+    fn tick(&mut self, now: Instant) -> Result<(), FilesError> {
+        if self.deadline().is_some_and(|deadline| deadline <= now) { self.flush() } else { Ok(()) }
+    }
+
+    /// Under memory pressure closes the largest files, until enough is on its way to the store, and waits for that.
+    fn relieve(&mut self) -> Result<(), FilesError> {
+        while self.shared.memory.presses(self.files.held()) {
+            let used = self.shared.memory.used();
+            let leaving = self.files.held() - self.files.open_bytes();
+            if leaving >= self.files.open_bytes() {
+                self.shared.memory.wait(used);
+            } else if let Some(file) = self.files.close_largest()? {
+                self.store(file);
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, file: ClosedFile) {
+        let group = self.group.as_mut().expect("files are open only inside of a group");
+        group.closed_bytes += file.charge.bytes();
+        group.stored.push(self.uploader.put(file));
+    }
+
+    /// Closes the open group, if there is one.
+    fn flush(&mut self) -> Result<(), FilesError> {
+        while let Some(file) = self.files.close_first()? {
+            self.store(file);
+        }
+        let Some(open) = self.group.take() else { return Ok(()) };
+        let (acks, undone, numbers) = (Arc::clone(&self.acks), Undone::new(&self.acks), open.numbers);
+        let done = Box::new(move || {
+            drop(undone);
+            acks.done(numbers);
+        });
+        let group = Group { worker: self.options.worker, moment: open.moment, passed: open.passed, files: Vec::new(), done };
+        self.uploader.close(group, open.stored);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), FilesError> {
+        self.flush()?;
+        self.uploader.finish();
+        Ok(())
+    }
+}
