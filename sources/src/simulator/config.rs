@@ -8,8 +8,8 @@ const GENERATOR: u32 = 1;
 
 /// Everything that a simulated stream depends on; the clock only says how far it reaches.
 ///
-/// [`SimulatorConfig::describe`] is the source's identity in the ledger. To go on with the stream that an archive began,
-/// [`SimulatorConfig::parse`] the `source` of one of its logs and set `topic` to that log's.
+/// [`SimulatorConfig::describe`] is the source's identity in the ledger; [`SimulatorConfig::stored`] finds there the stream
+/// that an archive began, to go on with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimulatorConfig {
     /// The topic's name.
@@ -226,6 +226,17 @@ impl SimulatorConfig {
         Ok(config)
     }
 
+    /// The stream that an archive began under this topic, so that a restart goes on with it: of several the one that
+    /// started last, without a limit. `topics` are the sources and topics that the ledger knows (`Keeper::topics`).
+    ///
+    /// # Errors
+    /// When there is one, of a version that this one can't go on with.
+    pub fn stored<A: AsRef<str>, B: AsRef<str>>(topics: &[(A, B)], topic: &str) -> Result<Option<Self>, ConfigError> {
+        let streams = topics.iter().filter(|(source, name)| name.as_ref() == topic && Self::is_simulated(source.as_ref()));
+        let streams: Vec<Self> = streams.map(|(source, _)| Self::parse(source.as_ref())).collect::<Result<_, _>>()?;
+        Ok(streams.into_iter().max_by_key(|stream| stream.start_ms).map(|stream| Self { topic: topic.to_owned(), ..stream }))
+    }
+
     /// Checks that every number is in its range.
     ///
     /// # Errors
@@ -286,6 +297,17 @@ mod tests {
         }
         let other = SimulatorConfig::parse("simulator:1:2:5:4:8x0:10:1:ocf:9");
         assert!(matches!(other, Err(ConfigError::Generator(..))), "{other:?}");
+    }
+
+    #[test]
+    fn the_stream_that_an_archive_began_is_found_again() {
+        let stream = |start_ms| SimulatorConfig { topic: "a".to_owned(), ..SimulatorConfig::new(3, start_ms) };
+        let (older, newer) = (stream(1000).describe(), stream(2000).describe());
+        let topics = [(newer.as_str(), "a"), (older.as_str(), "a"), (older.as_str(), "b"), ("kafka:x", "c")];
+        assert_eq!(SimulatorConfig::stored(&topics, "a").unwrap(), Some(stream(2000)));
+        assert_eq!(SimulatorConfig::stored(&topics, "b").unwrap().unwrap().start_ms, 1000);
+        assert_eq!(SimulatorConfig::stored(&topics, "c").unwrap(), None);
+        assert!(SimulatorConfig::stored(&[("simulator:of:another:age", "a")], "a").is_err());
     }
 
     proptest! {

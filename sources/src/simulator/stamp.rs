@@ -73,7 +73,7 @@ impl Stamps {
         bits.runs(&padding);
         let tail = bits.finish();
 
-        let mut dice = Dice::new(&[0x6e6f_6973_65]);
+        let mut dice = Dice::new(&[0x006e_6f69_7365]);
         let noise = (0..NOISE_LEN.max(2 * side * side)).map(|_| dice.normal() as f32).collect();
         let len = (header.len() + pixel_bytes + padding.len()) as u32;
         let shared = Arc::new(Shared { star: star(side), noise, head, tail, head_crc, padding, len });
