@@ -10,7 +10,6 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BinaryBuilder, RecordBatch};
@@ -22,8 +21,9 @@ use bytes::Bytes;
 use fink_dataflow::alerts::WriterSchema;
 
 use super::envelope::Block;
-use super::fault::{CRASHED, Fault, TOO_LARGE};
+use super::fault::{Fault, GARBLED, TOO_LARGE};
 use super::fit::fit_all;
+use super::guard::guarded;
 use super::schema::{Columns, Understood, understand};
 use super::walk::walk;
 use super::wire::Cursor;
@@ -35,16 +35,6 @@ const DECODED_BYTES_SURE: u64 = 256 << 20;
 const DECODED_BYTES_MAX: u64 = 1 << 30;
 /// Records that a message may hold if they take no bytes.
 const BYTELESS_MAX: usize = 1024;
-
-thread_local! {
-    static DECODING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is decoding now: a panic hook lets such a panic unwind, since it costs one message only.
-#[must_use]
-pub fn decoding() -> bool {
-    DECODING.get()
-}
 
 /// The datums of one message.
 #[derive(Debug)]
@@ -121,10 +111,17 @@ impl Writer {
 
     /// Whether a message may hold so many datums in so many bytes.
     pub(super) fn plausible(&self, datums: &Datums) -> Result<(), Fault> {
-        let (count, bytes) = (datums.count(), datums.bytes());
         let least = self.understood.columns.as_ref().map_or(0, |c| c.bytes_min);
-        let most = if least == 0 { BYTELESS_MAX.max(bytes) } else { bytes / least };
-        if count > most { Err(Fault::garbled(format!("{count} records in {bytes} bytes"))) } else { Ok(()) }
+        let block = |count: usize, bytes: usize| {
+            let most = if least == 0 { BYTELESS_MAX.max(bytes) } else { bytes / least };
+            let sane = count <= most && (count > 0 || bytes == 0);
+            if sane { Ok(()) } else { Err(Fault::garbled(format!("{count} records in {bytes} bytes"))) }
+        };
+        match datums {
+            // One that is too short fails as what it is.
+            Datums::One(_) => Ok(()),
+            Datums::Blocks(blocks) => blocks.iter().try_for_each(|b| block(b.count, b.data.len())),
+        }
     }
 
     /// Decodes some messages.
@@ -143,7 +140,7 @@ impl Writer {
             self.decoder = None;
             let Range { start, end } = range;
             match at {
-                _ if end - start == 1 && fresh => outcome.bad.push((start, fault)),
+                _ if end - start == 1 && fresh => outcome.bad.push((start, self.explain(&messages[start], fault))),
                 _ if end - start == 1 => waiting.push(start..end),
                 // Whose fault it was is tried alone; empty ranges are left out, since they would end the loop.
                 Some(at) => waiting
@@ -158,14 +155,21 @@ impl Writer {
     fn attempt(&mut self, messages: &[Datums]) -> Result<RecordBatch, Failure> {
         let Self { understood, decoder, .. } = self;
         let at = Cell::new(None);
-        let guard = Decoding::begin();
-        let result = catch_unwind(AssertUnwindSafe(|| match &understood.columns {
+        let result = guarded(|| match &understood.columns {
             Some(columns) => columns_of(understood, columns, decoder, messages, &at),
             None => raw_of(understood, messages, &at),
-        }));
-        drop(guard);
-        let result = result.unwrap_or_else(|panic| Err(Fault::new(CRASHED, format!("decoding panicked: {}", panic_text(&*panic)))));
+        });
         result.map_err(|fault| Failure { at: at.get(), fault })
+    }
+
+    /// A fault in better words, if a walk finds it too: arrow-avro does not always say what ended where.
+    fn explain(&self, datums: &Datums, fault: Fault) -> Fault {
+        let walked = datums.each(|data, from| {
+            let mut cursor = Cursor::new(&data[from..]);
+            walk(&self.understood.graph, &[], &mut cursor)?;
+            Ok(cursor.position())
+        });
+        if fault.word == GARBLED { walked.err().unwrap_or(fault) } else { fault }
     }
 
     /// The observing night of each row.
@@ -183,22 +187,6 @@ impl Writer {
             there.then(|| night(sight.scale.unix_s(times.value(row)), sight.survey.longitude_deg)).flatten()
         };
         (0..rows.num_rows()).map(night_of).collect()
-    }
-}
-
-/// Set while this thread decodes.
-struct Decoding;
-
-impl Decoding {
-    fn begin() -> Self {
-        DECODING.set(true);
-        Self
-    }
-}
-
-impl Drop for Decoding {
-    fn drop(&mut self) {
-        DECODING.set(false);
     }
 }
 
@@ -266,12 +254,6 @@ fn raw_of(understood: &Understood, messages: &[Datums], at: &Cell<Option<usize>>
 fn fault_of(error: &AvroError) -> Fault {
     match error {
         AvroError::EOF(_) | AvroError::NeedMoreData(_) => Fault::truncated("a record"),
-        // The last number of a datum that ends too soon.
-        AvroError::ParseError(text) if text == "bad varint" => Fault::garbled("a number ends too soon, or exceeds 64 bits"),
         other => Fault::garbled(other.to_string()),
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
 }

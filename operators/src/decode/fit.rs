@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, ListArray, MapArray, StructArray, new_null_array};
-use arrow::array::{BinaryArray, StringArray, TimestampMicrosecondArray};
+use arrow::array::{BinaryArray, TimestampMicrosecondArray};
 use arrow::compute::{TakeOptions, take};
 use arrow::datatypes::{DataType, Decimal128Type, Fields, Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -94,7 +94,7 @@ fn unfix(column: &FixedSizeBinaryArray) -> BinaryArray {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int32Array, Int64Array};
+    use arrow::array::{Int32Array, Int64Array, StringArray};
 
     use super::*;
 

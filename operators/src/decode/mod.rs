@@ -8,6 +8,7 @@
 //! | [`schema`] | a writer's schema as columns that Delta can hold |
 //! | `batch` | datums of one schema into one batch, and out of it those that fail |
 //! | [`fit`] | what is left to do after arrow-avro |
+//! | `guard` | a panic costs one message |
 //! | [`walk`] | a datum's shape, without decoding it |
 //! | [`book`] | schemas by id and by topic |
 //! | [`folder`] | schemas that are split over files |
@@ -23,6 +24,7 @@ pub mod envelope;
 pub mod fault;
 pub mod fit;
 pub mod folder;
+mod guard;
 mod operator;
 pub mod schema;
 pub mod walk;
@@ -42,9 +44,9 @@ use batch::{Datums, Writer};
 use envelope::{Envelope, open};
 use fault::{EMPTY, ENVELOPE, SCHEMA_INVALID, SCHEMA_UNKNOWN};
 
-pub use batch::decoding;
 pub use book::{Entry, SchemaBook};
 pub use fault::Fault;
+pub use guard::decoding;
 pub use operator::decode;
 
 /// Rows of a batch, about: what its columns hold in cache.
