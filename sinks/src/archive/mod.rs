@@ -20,6 +20,7 @@
 //! | [`upload`] | storing closed files |
 //! | [`compact`] | which small files become one, and how |
 //! | [`commit`] | the committer's decisions, without threads or clock |
+//! | [`merge`] | one entry of many groups and requests |
 //! | [`committer`] | the thread that carries them out |
 //! | [`fence`] | who may write |
 //! | [`upkeep`] | checkpoints, clean logs, compaction: when |
@@ -27,6 +28,8 @@
 
 pub mod columns;
 pub mod commit;
+#[cfg(test)]
+mod commit_tests;
 pub mod committer;
 pub mod compact;
 pub mod encode;
@@ -34,6 +37,7 @@ pub mod fence;
 pub mod files;
 pub mod group;
 pub mod memory;
+pub mod merge;
 pub mod operator;
 pub mod properties;
 pub mod routes;
