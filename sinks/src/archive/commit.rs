@@ -15,12 +15,12 @@
 //! 4. An entry of another generation in our place ends everything at once: nothing is put or applied after it.
 //! 5. Errors of the store lose nothing: everything is tried again for ever, and said once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use fink_dataflow::Moment;
-use fink_dataflow::alerts::Passed;
-use fink_dataflow::table::entry::{DataFile, Entry, Route, State};
+use fink_dataflow::alerts::{Passed, Tally};
+use fink_dataflow::table::entry::{DataFile, Entry, Removed, Route, State};
+use fink_dataflow::{Coverage, Log, Moment};
 
 use super::merge::{self, Refusal, Removals};
 
@@ -49,9 +49,9 @@ pub struct Closed {
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// Opens logs at these origins; a log that is open already keeps its own.
-    Open(Vec<(fink_dataflow::Log, i64)>),
+    Open(Vec<(Log, i64)>),
     /// Holes that a person accepts as lost.
-    Accept(fink_dataflow::Coverage),
+    Accept(Coverage),
     /// Files change place, or rows change table.
     Edit(Edit),
 }
@@ -64,9 +64,11 @@ pub struct Edit {
     /// What it does to tables.
     pub tables: Vec<TableEdit>,
     /// What it adds to the counts of logs.
-    pub tallies: Vec<(fink_dataflow::Log, fink_dataflow::alerts::Tally)>,
+    pub tallies: Vec<(Log, Tally)>,
+    /// What became of messages that were rejects and are no longer.
+    pub moved: Vec<(Log, Tally)>,
     /// Coverage that it adds.
-    pub covered: fink_dataflow::Coverage,
+    pub covered: Coverage,
 }
 
 /// A part of an [`Edit`].
@@ -79,15 +81,18 @@ pub struct TableEdit {
     /// Files added.
     pub adds: Vec<DataFile>,
     /// Files removed.
-    pub removes: Vec<fink_dataflow::table::entry::Removed>,
+    pub removes: Vec<Removed>,
     /// Whether rows change, or only move.
     pub data_change: bool,
 }
 
 /// The shapes of tables that writers have decided on and the ledger may not know yet.
 pub trait Shapes: Send + Sync {
-    /// What is beyond `state`.
-    fn pending(&self, state: &State) -> Pending;
+    /// What is beyond `state` of these tables.
+    fn pending(&self, state: &State, touched: &BTreeSet<Arc<str>>) -> Pending;
+
+    /// The text of a writer's schema, which is kept before the first entry that routes it.
+    fn schema_json(&self, fingerprint: &str) -> Option<Arc<str>>;
 }
 
 /// What the ledger does not know yet of tables and routes.
@@ -128,8 +133,8 @@ pub enum Event {
     },
     /// A pause is over.
     Due(Pause),
-    /// An entry of another generation was seen where ours would be.
-    Seen(Box<Entry>),
+    /// Another writer has taken over, as this text says.
+    Fenced(String),
     /// Commit what waits, then finish.
     Stop,
 }
@@ -141,6 +146,10 @@ pub enum PutEnd {
     Done,
     /// Another entry stands there.
     Taken(Box<Entry>),
+    /// The ledger is past this number, and has forgotten what stood under ours.
+    Passed(u64),
+    /// A newer release wrote it, as this text says.
+    Newer(String),
     /// It can't be told, for this reason: the same entry is to be put again.
     Unknown(String),
 }
@@ -167,6 +176,8 @@ pub enum Action {
     Durable(Ticket),
     /// The request can't be granted.
     Refused(Ticket, Refusal),
+    /// The entry is in the ledger.
+    Committed(Arc<Entry>),
     /// All tables have taken this entry.
     Visible(Arc<Entry>),
     /// Something fails and is tried again: said once, until it is [`Action::Mended`].
@@ -174,7 +185,7 @@ pub enum Action {
     /// It works again.
     Mended(Pause),
     /// Another generation writes this archive: everything ends here.
-    Fenced(Box<Entry>),
+    Fenced(String),
     /// An invariant is broken: everything ends here, before harm is done.
     Broken(String),
     /// What waited is durable and visible, after [`Event::Stop`].
@@ -256,6 +267,12 @@ impl Machine {
         self.unapplied.len()
     }
 
+    /// All tables have taken all entries below this one.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.unapplied.first_key_value().map_or(self.state.next, |(number, _)| *number)
+    }
+
     /// Takes what happened at `now_ms` (the wall clock's time, written down for people only); says what to do, in order.
     pub fn step(&mut self, event: Event, now_ms: i64) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -269,8 +286,7 @@ impl Machine {
             Event::Applied { table, entry, end } => self.applied(&table, entry, end, &mut actions),
             Event::Due(Pause::Put) => actions.extend(self.put.as_ref().map(|put| Action::Put(Arc::clone(&put.entry)))),
             Event::Due(Pause::Table(table)) => self.apply_again(table, &mut actions),
-            Event::Seen(entry) if entry.generation != self.state.generation => self.fenced(entry, &mut actions),
-            Event::Seen(_) => {}
+            Event::Fenced(by) => self.fenced(by, &mut actions),
             Event::Stop => self.phase = Phase::Stopping,
         }
         self.form(now_ms, &mut actions);
@@ -284,7 +300,7 @@ impl Machine {
     /// Forms the next entry of what waits, if one may be put now.
     fn form(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
         while self.phase != Phase::Ended && self.put.is_none() && self.unapplied.len() < UNAPPLIED_MAX && !self.waiting.is_empty() {
-            let mut body = merge::Body::new(&self.state, self.shapes.pending(&self.state));
+            let mut body = merge::Body::new(&self.state, self.shapes.as_ref());
             let mut tickets = Vec::new();
             while let Some((_, item)) = self.waiting.front()
                 && body.takes(item)
@@ -301,9 +317,18 @@ impl Machine {
                 actions.extend(tickets.into_iter().map(Action::Durable));
                 continue;
             }
+            let edit = body.is_edit();
             let entry = body.entry(format!("{}-{}", self.seed, self.state.next), now_ms);
-            if let Err(misfit) = self.state.clone().apply(&entry) {
-                return self.broken(misfit.to_string(), actions);
+            match self.state.clone().apply(&entry) {
+                Ok(()) => {}
+                // Its asker hears of it; who shares the body with it asked for what is so already.
+                Err(misfit) if edit => {
+                    let asker = tickets.pop();
+                    actions.extend(asker.map(|ticket| Action::Refused(ticket, Refusal::Misfit(misfit))));
+                    actions.extend(tickets.into_iter().map(Action::Durable));
+                    continue;
+                }
+                Err(misfit) => return self.broken(misfit.to_string(), actions),
             }
             let entry = Arc::new(entry);
             actions.push(Action::Put(Arc::clone(&entry)));
@@ -319,8 +344,10 @@ impl Machine {
                     let text = format!("entry {} of our own generation {} is not ours", other.number, other.generation);
                     return self.broken(text, actions);
                 }
-                self.fenced(other, actions);
+                self.fenced(taken_over(&other), actions);
             }
+            PutEnd::Newer(by) => self.fenced(by, actions),
+            PutEnd::Passed(next) => self.fenced(format!("the ledger went on to entry {next} without this process"), actions),
             PutEnd::Done | PutEnd::Taken(_) => {
                 if put.failures > 0 {
                     actions.push(Action::Mended(Pause::Put));
@@ -343,6 +370,7 @@ impl Machine {
             return self.broken(misfit.to_string(), actions);
         }
         self.removals.note(&put.entry);
+        actions.push(Action::Committed(Arc::clone(&put.entry)));
         actions.extend(put.tickets.into_iter().map(Action::Durable));
         if put.entry.tables.is_empty() {
             actions.push(Action::Visible(put.entry));
@@ -403,7 +431,7 @@ impl Machine {
         }
     }
 
-    fn fenced(&mut self, by: Box<Entry>, actions: &mut Vec<Action>) {
+    fn fenced(&mut self, by: String, actions: &mut Vec<Action>) {
         self.phase = Phase::Ended;
         actions.push(Action::Fenced(by));
     }
@@ -412,6 +440,12 @@ impl Machine {
         self.phase = Phase::Ended;
         actions.push(Action::Broken(text));
     }
+}
+
+/// Says of an entry that ends us whose it is.
+pub(super) fn taken_over(by: &Entry) -> String {
+    let who = by.fence.as_ref().map(|writer| format!(", process {} on {},", writer.pid, writer.host)).unwrap_or_default();
+    format!("generation {}{who} has taken the archive over (entry {})", by.generation, by.number)
 }
 
 /// The pause after so many failures before this one.

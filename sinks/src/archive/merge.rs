@@ -1,15 +1,15 @@
 //! One entry of many groups and requests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use differential_dataflow::lattice::Lattice;
 use fink_dataflow::alerts::Tally;
 use fink_dataflow::message::Mark;
-use fink_dataflow::table::entry::{DataFile, Entry, FORMAT, Removed, State, TableChange};
+use fink_dataflow::table::entry::{DataFile, Entry, FORMAT, Misfit, Removed, State, TableChange};
 use fink_dataflow::{Coverage, Log, Moment};
 
-use super::commit::{Ask, Closed, Edit, Pending, TableEdit};
+use super::commit::{Ask, Closed, Edit, Pending, Shapes, TableEdit};
 
 /// The most files of groups in one entry: an entry is one small object, and a reader reads it whole.
 const FILES_MAX: usize = 512;
@@ -32,6 +32,9 @@ pub enum Refusal {
     /// It names a table that nobody has given a shape.
     #[error("there is no table {0}")]
     NoTable(Arc<str>),
+    /// It does not fit what the ledger says.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
     /// It breaks an invariant.
     #[error("{0}")]
     Bug(String),
@@ -81,8 +84,8 @@ impl Removals {
 /// An entry in the making.
 pub(super) struct Body<'a> {
     state: &'a State,
-    pending: Pending,
-    /// What `state` and this body cover together, for the logs that this body covers.
+    shapes: &'a dyn Shapes,
+    /// What this body covers.
     covered: Coverage,
     moment: Moment,
     origins: BTreeMap<Log, i64>,
@@ -96,10 +99,10 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn new(state: &'a State, pending: Pending) -> Self {
+    pub(super) fn new(state: &'a State, shapes: &'a dyn Shapes) -> Self {
         Self {
             state,
-            pending,
+            shapes,
             covered: Coverage::default(),
             moment: state.moment,
             origins: BTreeMap::new(),
@@ -192,7 +195,14 @@ impl<'a> Body<'a> {
     }
 
     fn has_table(&self, table: &Arc<str>) -> bool {
-        self.state.tables.contains_key(table) || self.pending.tables.contains_key(table)
+        self.state.tables.contains_key(table)
+            || self.adds.contains_key(table)
+            || self.shapes.pending(self.state, &BTreeSet::from([Arc::clone(table)])).tables.contains_key(table)
+    }
+
+    /// Whether it is what somebody asked for alone.
+    pub(super) fn is_edit(&self) -> bool {
+        self.edit.is_some()
     }
 
     /// Whether an entry of this would say nothing.
@@ -207,19 +217,22 @@ impl<'a> Body<'a> {
 
     /// The entry.
     pub(super) fn entry(mut self, nonce: String, written_ms: i64) -> Entry {
-        let (edits, note) = match self.edit.take() {
+        let (edits, moved, note) = match self.edit.take() {
             Some(edit) => {
                 self.covered.merge(&edit.covered);
                 for (log, tally) in edit.tallies {
                     *self.tallies.entry(log).or_default() += tally;
                 }
-                (edit.tables, edit.note)
+                (edit.tables, edit.moved, edit.note)
             }
-            None => (Vec::new(), if self.groups > 0 { "live".to_owned() } else { String::new() }),
+            None => (Vec::new(), Vec::new(), if self.groups > 0 { "live".to_owned() } else { String::new() }),
         };
+        let touched = self.adds.keys().chain(edits.iter().map(|part| &part.table)).cloned().collect();
+        let pending = self.shapes.pending(self.state, &touched);
         let adds = std::mem::take(&mut self.adds);
-        let mut tables: Vec<TableChange> = adds.into_iter().map(|(table, adds)| self.change(table, adds, Vec::new(), true)).collect();
-        tables.extend(edits.into_iter().map(|part| self.change(part.table, part.adds, part.removes, part.data_change)));
+        let live = adds.into_iter().map(|(table, adds)| change(self.state, &pending, table, adds, Vec::new(), true));
+        let edited = edits.into_iter().map(|part| change(self.state, &pending, part.table, part.adds, part.removes, part.data_change));
+        let tables = live.chain(edited).collect();
         Entry {
             format: FORMAT,
             number: self.state.next,
@@ -231,28 +244,29 @@ impl<'a> Body<'a> {
             origins: self.origins.into_iter().collect(),
             covered: self.covered,
             tallies: self.tallies.into_iter().collect(),
+            moved,
             marks: self.marks.into_iter().collect(),
             accepted: self.accepted,
-            routes: self.pending.routes,
+            routes: pending.routes,
             tables,
             note,
         }
     }
+}
 
-    fn change(&self, table: Arc<str>, adds: Vec<DataFile>, removes: Vec<Removed>, data_change: bool) -> TableChange {
-        let known = self.state.tables.get(&table);
-        let shape = self.pending.tables.get(&table);
-        TableChange {
-            previous: known.map(|known| known.last),
-            schema: shape.map(|shape| shape.schema.clone()),
-            partition_columns: match known {
-                Some(_) => Vec::new(),
-                None => shape.map(|shape| shape.partition_columns.clone()).unwrap_or_default(),
-            },
-            table,
-            adds,
-            removes,
-            data_change,
-        }
+fn change(state: &State, pending: &Pending, table: Arc<str>, adds: Vec<DataFile>, removes: Vec<Removed>, data_change: bool) -> TableChange {
+    let known = state.tables.get(&table);
+    let shape = pending.tables.get(&table);
+    TableChange {
+        previous: known.map(|known| known.last),
+        schema: shape.map(|shape| shape.schema.clone()),
+        partition_columns: match known {
+            Some(_) => Vec::new(),
+            None => shape.map(|shape| shape.partition_columns.clone()).unwrap_or_default(),
+        },
+        table,
+        adds,
+        removes,
+        data_change,
     }
 }

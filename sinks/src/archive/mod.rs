@@ -22,8 +22,9 @@
 //! | [`commit`] | the committer's decisions, without threads or clock |
 //! | [`merge`] | one entry of many groups and requests |
 //! | [`committer`] | the thread that carries them out |
+//! | [`compacting`] | when small files become large ones, and which |
 //! | [`fence`] | who may write |
-//! | [`upkeep`] | checkpoints, clean logs, compaction: when |
+//! | [`upkeep`] | checkpoints, snapshots, clean logs, vacuum: when |
 //! | [`vacuum`] | which files nobody can need any more |
 
 pub mod columns;
@@ -31,7 +32,11 @@ pub mod commit;
 #[cfg(test)]
 mod commit_tests;
 pub mod committer;
+#[cfg(test)]
+mod committer_tests;
 pub mod compact;
+pub mod compacting;
+mod driver;
 pub mod encode;
 pub mod fence;
 pub mod files;
@@ -41,6 +46,7 @@ pub mod merge;
 pub mod operator;
 pub mod properties;
 pub mod routes;
+mod start;
 pub mod types;
 pub mod upkeep;
 pub mod upload;

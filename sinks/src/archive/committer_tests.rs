@@ -1,0 +1,1 @@
+//! The committer over real stores.
