@@ -8,6 +8,7 @@
 //! | `fink-upkeep` | checkpoints, snapshots, clean logs, vacuum |
 //! | `fink-compact` | turns small files into large ones, at low priority |
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,12 +23,15 @@ use fink_dataflow::table::ledger::{LedgerError, SNAPSHOT_EVERY};
 use fink_dataflow::table::store::Archive;
 
 pub use super::commit::{Ask as Request, Edit, Shapes, TableEdit};
+use super::commit::{Pending, Shape};
 pub use super::compacting::{CompactionOptions, Rewrite};
 use super::driver::{self, Message};
 use super::fence::Held;
 use super::group::{Group, GroupSink};
 use super::merge::Refusal;
+use super::routes::Routes;
 use super::start;
+use super::types::TypesError;
 
 /// How an archive is written.
 #[derive(Clone, Debug)]
@@ -104,6 +108,9 @@ pub enum CommitError {
         /// What is wrong.
         why: &'static str,
     },
+    /// The ledger holds a table schema that is none.
+    #[error("the ledger holds a table that can't be understood")]
+    Schema(#[from] TypesError),
     /// The process can't tell who it is, or has no thread to give.
     #[error("the committer can't start")]
     System(#[from] std::io::Error),
@@ -213,6 +220,21 @@ impl Drop for Inner {
 
 impl Committer {
     /// Opens the archive's ledger, takes the archive for this process, brings the tables up to the ledger, and starts.
+    /// Returns the state to go on from, and the routes for the writers.
+    ///
+    /// # Errors
+    /// When another process writes the archive ([`CommitError::Held`]), or the store can't be used.
+    pub fn start(archive: Archive, options: CommitOptions) -> Result<(Self, State, Arc<Routes>), CommitError> {
+        let mut made = None;
+        let (committer, state) = Self::start_with(archive, options, |state| {
+            let routes = Arc::new(Routes::new(state)?);
+            made = Some(Arc::clone(&routes));
+            Ok(Helpers { shapes: routes, rewriter: None })
+        })?;
+        Ok((committer, state, made.expect("the helpers were made before the committer")))
+    }
+
+    /// Opens the archive's ledger, takes the archive for this process, brings the tables up to the ledger, and starts.
     /// `helpers` are made from the state that the ledger then holds, which is returned: the one to go on from.
     ///
     /// # Errors
@@ -220,11 +242,11 @@ impl Committer {
     pub fn start_with(
         archive: Archive,
         options: CommitOptions,
-        helpers: impl FnOnce(&State) -> Helpers,
+        helpers: impl FnOnce(&State) -> Result<Helpers, CommitError>,
     ) -> Result<(Self, State), CommitError> {
         let started = start::start(&archive, &options)?;
         let state = started.state.clone();
-        let helpers = helpers(&state);
+        let helpers = helpers(&state)?;
         let shared = Arc::new(Shared::new(archive, state.clone()));
         let (messages, inbox) = unbounded();
         let parts = driver::Parts { started, options, helpers, shared: Arc::clone(&shared), messages: messages.clone(), inbox };
@@ -314,5 +336,18 @@ impl Keeper for Committer {
 
     fn open(&self, origins: &[(Log, i64)]) -> Result<(), String> {
         self.request(Request::Open(origins.to_vec())).map_err(|refusal| refusal.to_string())
+    }
+}
+
+impl Shapes for Routes {
+    fn pending(&self, state: &State, touched: &BTreeSet<Arc<str>>) -> Pending {
+        let pending = Routes::pending(self, state, touched);
+        let tables = pending.schemas.into_iter();
+        let tables = tables.map(|(table, (schema, partition_columns))| (table, Shape { schema, partition_columns })).collect();
+        Pending { routes: pending.routes, tables }
+    }
+
+    fn schema_json(&self, fingerprint: &str) -> Option<Arc<str>> {
+        self.text(fingerprint)
     }
 }

@@ -72,6 +72,8 @@ struct Inner {
     tables: BTreeMap<Arc<str>, Known>,
     /// Tables in the order in which they came to be: the newest is asked first.
     shapes: HashMap<Arc<str>, Arc<TableShape>>,
+    /// The schemas met, as the surveys wrote them, by fingerprint.
+    texts: HashMap<Arc<str>, Arc<str>>,
 }
 
 struct Known {
@@ -92,7 +94,7 @@ impl Routes {
             let Some(names) = Names::of_table(&schema) else { continue };
             tables.insert(Arc::clone(table), Known { schema, json: known.schema.clone(), names });
         }
-        Ok(Self { inner: Mutex::new(Inner { routes: state.routes.clone(), tables, shapes: HashMap::new() }) })
+        Ok(Self { inner: Mutex::new(Inner { routes: state.routes.clone(), tables, shapes: HashMap::new(), texts: HashMap::new() }) })
     }
 
     /// Where the rows of a schema go, and how they are written. The first call for a schema decides.
@@ -107,7 +109,14 @@ impl Routes {
         let failed = |source| RouteError { fingerprint: Arc::clone(&schema.fingerprint), name: schema.name.clone(), source };
         let shape = Arc::new(inner.decide(schema).map_err(failed)?);
         inner.shapes.insert(Arc::clone(&schema.fingerprint), Arc::clone(&shape));
+        inner.texts.insert(Arc::clone(&schema.fingerprint), Arc::clone(&schema.json));
         Ok(shape)
+    }
+
+    /// The text of a schema that was met by this process.
+    #[must_use]
+    pub fn text(&self, fingerprint: &str) -> Option<Arc<str>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).texts.get(fingerprint).cloned()
     }
 
     /// What an entry that touches these tables must carry besides its files. Ask it after the groups were closed whose
