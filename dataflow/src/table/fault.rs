@@ -6,10 +6,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
@@ -105,13 +106,26 @@ pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     plan: Arc<Mutex<Vec<(Fault, u64)>>>,
     struck: Arc<AtomicU64>,
+    age_ms: Arc<AtomicU64>,
 }
 
 impl FaultyStore {
     /// `inner`, without any fault yet.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, plan: Arc::default(), struck: Arc::default() }
+        Self { inner, plan: Arc::default(), struck: Arc::default(), age_ms: Arc::default() }
+    }
+
+    /// From now on every object looks that much older than it is, but those that are put to ask the time (`_fink/clock/`).
+    pub fn age(&self, by: Duration) {
+        self.age_ms.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn aged(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        if !meta.location.as_ref().contains("_fink/clock/") {
+            meta.last_modified -= Duration::from_millis(self.age_ms.load(Ordering::Relaxed));
+        }
+        meta
     }
 
     /// Plans a fault beside those planned before; its count starts here.
@@ -187,7 +201,9 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.call(Call::Get, location, self.inner.get_opts(location, options)).await
+        let mut result = self.call(Call::Get, location, self.inner.get_opts(location, options)).await?;
+        result.meta = self.aged(result.meta);
+        Ok(result)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -206,15 +222,19 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let store = self.clone();
+        self.inner.list(prefix).map_ok(move |meta| store.aged(meta)).boxed()
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        let store = self.clone();
+        self.inner.list_with_offset(prefix, offset).map_ok(move |meta| store.aged(meta)).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let mut result = self.inner.list_with_delimiter(prefix).await?;
+        result.objects = result.objects.into_iter().map(|meta| self.aged(meta)).collect();
+        Ok(result)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

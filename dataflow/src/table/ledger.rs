@@ -46,9 +46,9 @@ const SNAPSHOTS_KEPT: usize = 2;
 /// How many objects one cleaning deletes at most.
 const CLEANED_AT_ONCE: usize = 500;
 /// A writer that put nothing for so long looks whether the ledger went on without it. Cleaning spares younger entries.
-const SLEPT: Duration = Duration::from_secs(60);
+const SLEPT: Duration = Duration::from_secs(10);
 /// The youngest age at which an entry may be cleaned.
-const YOUNGEST_CLEANED: Duration = Duration::from_secs(600);
+const YOUNGEST_CLEANED: Duration = Duration::from_secs(60);
 
 /// What became of a put.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +103,7 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub struct Ledger {
     archive: Archive,
-    /// Seconds since boot, sleep included, when a put or the opening last succeeded.
+    /// When the last put or opening that succeeded *began*, as time since boot with sleep: no later slot is older than that.
     awake: Mutex<Duration>,
 }
 
@@ -128,7 +128,6 @@ impl Ledger {
     pub async fn open(archive: &Archive) -> Result<(Self, State), LedgerError> {
         let ledger = Self { archive: archive.clone(), awake: Mutex::new(since_boot()) };
         let state = ledger.read().await?;
-        *ledger.awake.lock().unwrap_or_else(PoisonError::into_inner) = since_boot();
         Ok((ledger, state))
     }
 
@@ -195,14 +194,14 @@ impl Ledger {
     pub async fn put(&self, entry: &Entry) -> Result<Put, LedgerError> {
         let path = self.path("entries", entry.number);
         let body = Bytes::from(serde_json::to_vec(entry).expect("an entry is plain data"));
-        let mut pause = PAUSE;
+        let (mut pause, began) = (PAUSE, since_boot());
         for attempt in 1.. {
             let failed = match self.archive.create(&path, PutPayload::from_bytes(body.clone())).await {
-                Ok(()) => return self.done(entry.number).await,
+                Ok(()) => return self.done(entry.number, began).await,
                 Err(error) => error,
             };
             match self.entry(entry.number).await {
-                Ok(Some(there)) if there.nonce == entry.nonce => return self.done(entry.number).await,
+                Ok(Some(there)) if there.nonce == entry.nonce => return self.done(entry.number, began).await,
                 Ok(Some(there)) => return Ok(Put::Taken(Box::new(there))),
                 Err(error @ (LedgerError::Damaged { .. } | LedgerError::Misfit(_))) => return Err(error),
                 _ if attempt == ATTEMPTS => return Err(LedgerError::Unclear { number: entry.number, source: failed }),
@@ -215,15 +214,15 @@ impl Ledger {
     }
 
     /// After an entry is in its slot: whether the slot was the next one, and not one cleaned long ago.
-    async fn done(&self, number: u64) -> Result<Put, LedgerError> {
+    async fn done(&self, number: u64, began: Duration) -> Result<Put, LedgerError> {
         failpoint("ledger-put");
-        let slept = since_boot().saturating_sub(*self.awake.lock().unwrap_or_else(PoisonError::into_inner));
-        if slept > SLEPT {
-            if let Some(passed) = self.passed(number).await? {
-                return Ok(Put::Passed(passed));
-            }
+        let awake = *self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        if since_boot().saturating_sub(awake) > SLEPT
+            && let Some(passed) = self.passed(number).await?
+        {
+            return Ok(Put::Passed(passed));
         }
-        *self.awake.lock().unwrap_or_else(PoisonError::into_inner) = since_boot();
+        *self.awake.lock().unwrap_or_else(PoisonError::into_inner) = began;
         Ok(Put::Done)
     }
 

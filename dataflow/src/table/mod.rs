@@ -7,6 +7,8 @@ pub mod fault;
 mod hdfs;
 pub mod ledger;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use delta::{Applied, Table, TableError};
 pub use ledger::{Ledger, LedgerError, Put};
