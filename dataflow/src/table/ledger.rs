@@ -75,7 +75,7 @@ pub enum LedgerError {
         path: String,
         /// What the store said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// Whether an entry is in its slot can't be told.
     #[error("whether entry {number} was put can't be told yet: the store neither took it nor said who did; try the same entry again")]
@@ -365,7 +365,7 @@ impl Ledger {
     }
 
     fn failed(&self, action: &'static str, path: &Path, source: object_store::Error) -> LedgerError {
-        LedgerError::Store { place: self.archive.place(), action, path: path.to_string(), source }
+        LedgerError::Store { place: self.archive.place(), action, path: path.to_string(), source: Box::new(source) }
     }
 }
 

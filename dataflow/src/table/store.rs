@@ -106,7 +106,6 @@ pub fn open(place: &str, options: &BTreeMap<String, String>) -> Result<Archive, 
             let store = s3(&url, options).map_err(|e| wrong(&e.to_string()))?;
             Archive::at(store, url).map_err(|e| wrong(&e))
         }
-        "memory" => Archive::at(Arc::new(InMemory::new()), url).map_err(|e| wrong(&e)),
         other => Err(wrong(&format!("`{other}` is not a kind of store that fink knows"))),
     }
 }
@@ -182,7 +181,7 @@ impl Archive {
     #[must_use]
     pub fn place(&self) -> String {
         match self.url.to_file_path() {
-            Ok(path) if self.url.scheme() == "file" => path.display().to_string(),
+            Ok(path) if self.url.scheme() == "file" => path.components().collect::<std::path::PathBuf>().display().to_string(),
             _ => self.url.as_str().trim_end_matches('/').to_owned(),
         }
     }
@@ -277,4 +276,39 @@ pub fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static)
         let _ = give.send(future.await);
     });
     take.recv().expect("the future did not panic")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(place: &str) -> Result<Archive, StoreError> {
+        open(place, &[("aws_region", "here")].map(|(k, v)| (k.to_owned(), v.to_owned())).into())
+    }
+
+    #[test]
+    fn a_place_is_a_path_or_a_url() {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let path = folder.path().join("with space/and more");
+        let plain = open(&path.display().to_string(), &BTreeMap::new()).expect("it is made");
+        assert!(path.is_dir());
+        let url = open(&format!("file://{}", path.display()).replace(' ', "%20"), &BTreeMap::new()).expect("it is there");
+        assert_eq!(plain.url(), url.url());
+        assert_eq!(plain.place(), path.canonicalize().expect("it is there").display().to_string());
+        wait(async move { url.check().await }).expect("it can be written");
+        let bucket = at("s3://bucket/some/folder").expect("nothing is asked of it yet");
+        assert_eq!(bucket.path("alerts/x.parquet").as_ref(), "some/folder/alerts/x.parquet");
+        assert_eq!(bucket.place(), "s3://bucket/some/folder");
+        assert_eq!(at("hdfs://127.0.0.1:9/a/b").expect("nothing is asked of it yet").path("c").as_ref(), "a/b/c");
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_with_a_reason() {
+        for wrong in ["", "  ", "ftp://host/x", "gs://bucket", "hdfs:///x", "s3://"] {
+            assert!(matches!(at(wrong), Err(StoreError::Place { .. })), "{wrong}");
+        }
+        let unknown = open("s3://bucket/x", &[("no_such_option".to_owned(), String::new())].into());
+        assert!(matches!(unknown, Err(StoreError::Place { .. })));
+        assert!(matches!(at("/proc/no/such"), Err(StoreError::Folder { .. })));
+    }
 }

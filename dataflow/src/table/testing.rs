@@ -30,15 +30,14 @@ impl Place {
     }
 }
 
-/// A fresh archive in memory, on local disk, and on the HDFS that `FINK_TEST_HDFS` names, if it does.
+/// A fresh archive in memory, on local disk, and below the URLs in `FINK_TEST_HDFS` and `FINK_TEST_S3`, where they are set.
 pub(super) fn places() -> Vec<Place> {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let local = open(&folder.path().join("an archive").display().to_string(), &BTreeMap::new()).expect("it can be made");
     let mut places = vec![Place::new(Archive::in_memory(), None), Place::new(local, Some(folder))];
-    if let Ok(url) = std::env::var("FINK_TEST_HDFS") {
+    for url in ["FINK_TEST_HDFS", "FINK_TEST_S3"].iter().filter_map(|name| std::env::var(name).ok()) {
         let url = format!("{}/test-{}", url.trim_end_matches('/'), uuid::Uuid::new_v4());
-        let archive = open(&url, &BTreeMap::new()).expect("it is a URL");
-        let mut place = Place::new(archive, None);
+        let mut place = Place::new(open(&url, &BTreeMap::new()).expect("it is a URL"), None);
         place.archive = place.archive.with_patience(Duration::from_secs(5));
         places.push(place);
     }
@@ -86,6 +85,7 @@ pub(super) fn empty(state: &State) -> Entry {
         tallies: Vec::new(),
         marks: Vec::new(),
         accepted: Default::default(),
+        moved: Default::default(),
         routes: Vec::new(),
         tables: Vec::new(),
         note: String::new(),
