@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
@@ -22,51 +21,42 @@ use crate::budget::{Budget, Claim};
 use crate::clock::{Beat, Clock};
 use crate::message::Chunk;
 use crate::moment::Moment;
+use crate::ports::{Drawn, Inlet};
 
 /// Messages that a live operator hands on in one activation, before it lets other operators run.
 const MESSAGES_PER_TURN: usize = 512;
 
-/// Wakes operators from other threads, and tells them that the end has come.
+/// The end of a run, told from another thread.
 #[derive(Clone, Default)]
-pub struct Bell {
-    inner: Arc<BellInner>,
+pub struct End {
+    inner: Arc<EndInner>,
 }
 
 #[derive(Default)]
-struct BellInner {
-    over: AtomicBool,
+struct EndInner {
+    come: AtomicBool,
     sleepers: Mutex<Vec<SyncActivator>>,
 }
 
-impl Bell {
-    /// Has `sleeper` woken whenever the bell rings.
-    pub fn hang(&self, sleeper: SyncActivator) {
+impl End {
+    /// Has `sleeper` woken when the end comes.
+    fn wake(&self, sleeper: SyncActivator) {
         self.inner.sleepers.lock().unwrap_or_else(PoisonError::into_inner).push(sleeper);
     }
 
-    /// Wakes the first `count` sleepers, in the order in which they came; a worker that is gone is passed over.
-    pub fn ring(&self, count: usize) {
-        for sleeper in self.inner.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter().take(count) {
+    /// Lets it come.
+    pub fn come(&self) {
+        self.inner.come.store(true, Ordering::Release);
+        for sleeper in self.inner.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A worker that is gone needs no waking.
             let _ = sleeper.activate();
         }
     }
 
-    /// How many sleepers there are.
+    /// Whether it has come.
     #[must_use]
-    pub fn sleepers(&self) -> usize {
-        self.inner.sleepers.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// The end: what hears the bell drops its capabilities when nothing is left to do.
-    pub fn end(&self) {
-        self.inner.over.store(true, Ordering::Release);
-        self.ring(usize::MAX);
-    }
-
-    /// Whether the end has come.
-    #[must_use]
-    pub fn over(&self) -> bool {
-        self.inner.over.load(Ordering::Acquire)
+    pub fn has_come(&self) -> bool {
+        self.inner.come.load(Ordering::Acquire)
     }
 }
 
@@ -80,8 +70,8 @@ pub struct Pace {
     pub closed: ProbeHandle<Moment>,
     /// Probe on the late sources' own streams; empty where there are none.
     pub late: ProbeHandle<Moment>,
-    /// Ends the beats; a bell of its own, so that the news of chunks wakes live operators only.
-    pub end: Bell,
+    /// Ends the beats.
+    pub end: End,
 }
 
 /// Issues beats on worker 0 and broadcasts them. `asks` are the epochs that late sources ask to close.
@@ -92,7 +82,7 @@ pub fn beats<'s>(scope: Scope<'s, Moment>, asks: StreamVec<'s, Moment, u32>, pac
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Beat>>>::from(output);
     let address = builder.operator_info().address;
     let again = scope.activator_for(Rc::clone(&address));
-    pace.end.hang(scope.worker().sync_activator_for(address.to_vec()));
+    pace.end.wake(scope.worker().sync_activator_for(address.to_vec()));
     again.activate();
     let first = scope.index() == 0;
     builder.build(move |mut capabilities| {
@@ -103,10 +93,7 @@ pub fn beats<'s>(scope: Scope<'s, Moment>, asks: StreamVec<'s, Moment, u32>, pac
         move |_frontiers| {
             let mut say = Vec::new();
             asks.for_each(|_, epochs| say.extend(epochs.drain(..).filter_map(|epoch| clock.ask(epoch))));
-            if pace.end.over() {
-                capability = None;
-            }
-            let Some(capability) = &capability else { return };
+            let Some(held) = &capability else { return };
             let now = Instant::now();
             let periods = if now < next { 0 } else { 1 + u64::try_from((now - next).as_nanos() / pace.period.as_nanos()).unwrap_or(0) };
             let closed = closed_tick(&pace.closed, clock.now());
@@ -117,7 +104,11 @@ pub fn beats<'s>(scope: Scope<'s, Moment>, asks: StreamVec<'s, Moment, u32>, pac
             }
             again.activate_after(next.saturating_duration_since(now));
             if !say.is_empty() {
-                output.activate().session(capability).give_iterator(say.into_iter());
+                output.activate().session(held).give_iterator(say.into_iter());
+            }
+            // After the first beat at the earliest: what waits in the inlets is still drawn, at the last Moment.
+            if pace.end.has_come() {
+                capability = None;
             }
         }
     });
@@ -131,20 +122,22 @@ fn closed_tick(probe: &ProbeHandle<Moment>, now: Moment) -> u64 {
     })
 }
 
-/// Where a live operator draws its chunks.
-#[derive(Clone)]
-pub struct Inlet {
-    /// The chunks; shared by all workers of the process, so that work spreads when logs are fewer than workers.
-    pub chunks: Receiver<Chunk>,
+/// Where and how much a live operator draws.
+pub struct Seat<I> {
+    /// Where chunks come from; shared by all workers of the process, so that work spreads when logs are fewer than workers.
+    pub inlet: I,
     /// The bound on bytes in flight.
     pub budget: Budget,
-    /// Wakes the operator when chunks come.
-    pub bell: Bell,
+    /// The worker's index in its process.
+    pub index: usize,
 }
 
-/// A live source: enters what it draws at the Moment of the last beat. It ends when the senders of its channel are gone
-/// and the channel is empty.
-pub fn live<'s>(scope: Scope<'s, Moment>, beats: StreamVec<'s, Moment, Beat>, inlet: Inlet) -> StreamVec<'s, Moment, (Chunk, Arc<Claim>)> {
+/// A live source: enters what it draws at the Moment of the last beat, while the budget is open. It ends when its inlet has.
+pub fn live<'s>(
+    scope: Scope<'s, Moment>,
+    beats: StreamVec<'s, Moment, Beat>,
+    seat: Seat<impl Inlet + 'static>,
+) -> StreamVec<'s, Moment, (Chunk, Arc<Claim>)> {
     let mut builder = OperatorBuilder::new("live".to_owned(), scope);
     let mut beats = builder.new_input_connection(beats, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
@@ -152,7 +145,8 @@ pub fn live<'s>(scope: Scope<'s, Moment>, beats: StreamVec<'s, Moment, Beat>, in
     let address = builder.operator_info().address;
     let again = scope.activator_for(Rc::clone(&address));
     let waker = scope.worker().sync_activator_for(address.to_vec());
-    inlet.bell.hang(waker.clone());
+    let Seat { inlet, budget, index } = seat;
+    inlet.register(index, waker.clone());
     again.activate();
     builder.build(move |mut capabilities| {
         let mut capability: Option<Capability<Moment>> = capabilities.pop();
@@ -168,22 +162,22 @@ pub fn live<'s>(scope: Scope<'s, Moment>, beats: StreamVec<'s, Moment, Beat>, in
             let Some(held) = capability.as_ref().filter(|held| held.time().tick > 0) else { return };
             let (mut drawn, mut turn, mut ended) = (Vec::new(), 0, false);
             while turn < MESSAGES_PER_TURN {
-                if !inlet.budget.open() {
-                    inlet.budget.wake(waker.clone());
+                if !budget.open() {
+                    budget.wake(waker.clone());
                     // Bytes may have come back between the two: then nobody would wake us.
-                    if inlet.budget.open() {
+                    if budget.open() {
                         again.activate();
                     }
                     break;
                 }
-                match inlet.chunks.try_recv() {
-                    Ok(chunk) => {
+                match inlet.draw(index) {
+                    Drawn::Chunk(chunk) => {
                         turn += chunk.messages.len() + 1;
-                        let claim = Arc::new(inlet.budget.take(chunk.bytes()));
+                        let claim = Arc::new(budget.take(chunk.bytes()));
                         drawn.push((chunk, claim));
                     }
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
+                    Drawn::Nothing => break,
+                    Drawn::Ended => {
                         ended = true;
                         break;
                     }
@@ -205,6 +199,7 @@ pub fn live<'s>(scope: Scope<'s, Moment>, beats: StreamVec<'s, Moment, Beat>, in
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::sync::mpsc;
 
     use bytes::Bytes;
@@ -219,30 +214,53 @@ mod tests {
         Chunk { log: Arc::new(Log::new("test", "t", 0, 0)), span: offset..offset + 1, messages: vec![message], received_us: 0 }
     }
 
+    /// A queue that is as long as it gets.
+    #[derive(Clone, Default)]
+    struct Queue {
+        state: Arc<Mutex<(VecDeque<Chunk>, Vec<SyncActivator>, bool)>>,
+    }
+
+    impl Queue {
+        fn push(&self, chunk: Option<Chunk>) {
+            let mut state = self.state.lock().expect("no panic");
+            state.2 = chunk.is_none();
+            state.0.extend(chunk);
+            state.1.iter().for_each(|waker| waker.activate().unwrap_or_default());
+        }
+    }
+
+    impl Inlet for Queue {
+        fn register(&self, _index: usize, waker: SyncActivator) {
+            self.state.lock().expect("no panic").1.push(waker);
+        }
+        fn draw(&self, _index: usize) -> Drawn {
+            let mut state = self.state.lock().expect("no panic");
+            match state.0.pop_front() {
+                Some(chunk) => Drawn::Chunk(chunk),
+                None if state.2 => Drawn::Ended,
+                None => Drawn::Nothing,
+            }
+        }
+    }
+
     /// Every chunk comes out once, at Moments after `last`, on any number of workers, although the budget holds two at a time.
     fn all_pass(workers: usize) {
-        let (send, receive) = crossbeam_channel::bounded(4);
         let (seen_to, seen) = mpsc::channel();
-        let (budget, bell, last) = (Budget::new(100), Bell::default(), Moment::new(3, 70));
-        let (inlet, ring, end) = (Inlet { chunks: receive, budget: budget.clone(), bell: bell.clone() }, bell, Bell::default());
-        let over = end.clone();
+        let (queue, budget, end, last) = (Queue::default(), Budget::new(100), End::default(), Moment::new(3, 70));
+        let (into, over, bound) = (queue.clone(), end.clone(), budget.clone());
         let feeder = std::thread::spawn(move || {
-            for offset in 0..500 {
-                send.send(chunk(offset, 60)).expect("the workers outlive the feeder");
-                ring.ring(1);
-            }
-            drop(send);
-            ring.end();
-            over.end();
+            (0..500).for_each(|offset| into.push(Some(chunk(offset, 60))));
+            into.push(None);
+            over.come();
         });
         timely::execute(timely::Config::process(workers), move |worker| {
-            let (inlet, end, seen_to) = (inlet.clone(), end.clone(), seen_to.clone());
+            let (queue, budget, end, seen_to) = (queue.clone(), bound.clone(), end.clone(), seen_to.clone());
             let probe = ProbeHandle::new();
             worker.dataflow::<Moment, _, _>(|scope| {
                 let asks = timely::dataflow::operators::generic::operator::empty(scope);
                 let (closed, late) = (probe.clone(), ProbeHandle::new());
                 let beats = beats(scope, asks, Pace { last, period: Duration::from_millis(1), closed, late, end });
-                live(scope, beats, inlet)
+                live(scope, beats, Seat { inlet: queue, budget, index: scope.index() })
                     .inspect_core(move |event| {
                         let Ok((stamp, chunks)) = event else { return };
                         let moment = stamp.iter().copied().max().expect("a chunk has a Moment");

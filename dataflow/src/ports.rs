@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use timely::scheduling::SyncActivator;
+
 use crate::coverage::Intervals;
 use crate::message::{Chunk, Log, Mark};
 
@@ -114,6 +116,26 @@ pub trait Source: Send {
 
     /// Tells the source what is durable, for monitors that look there; nothing depends on it.
     fn durable(&mut self, _log: &Log, _offset: i64) {}
+}
+
+/// What an [`Inlet`] gave.
+#[derive(Debug)]
+pub enum Drawn {
+    /// A chunk.
+    Chunk(Chunk),
+    /// Nothing for this worker now; it is woken when there is.
+    Nothing,
+    /// Nothing ever again.
+    Ended,
+}
+
+/// Where the workers of a process draw chunks: the other end of what a source's thread fills.
+pub trait Inlet: Clone + Send {
+    /// Has worker `index` of this process (from 0) woken when there is something for it to draw.
+    fn register(&self, index: usize, waker: SyncActivator);
+
+    /// The next chunk for worker `index`.
+    fn draw(&self, index: usize) -> Drawn;
 }
 
 /// What the ledger knows of a log.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fink_dataflow::message::Chunk;
+use fink_dataflow::ports::{Drawn, Inlet as Draw};
 use timely::scheduling::SyncActivator;
 
 /// How much a queue may hold.
@@ -62,17 +63,6 @@ struct State {
     ended: bool,
 }
 
-/// What an [`Inlet`] gave.
-#[derive(Debug)]
-pub enum Drawn {
-    /// A chunk.
-    Chunk(Chunk),
-    /// Nothing for this worker now; it is woken when there is.
-    Nothing,
-    /// Nothing ever again.
-    Ended,
-}
-
 impl Outlet {
     /// Puts a chunk in, and wakes who should draw it. Gives it back when there was no room for it within `patience`.
     ///
@@ -113,8 +103,16 @@ impl Drop for Outlet {
 }
 
 impl Inlet {
-    /// Has worker `index` (from 0) woken when there is something for it to draw.
-    pub fn register(&self, index: usize, waker: SyncActivator) {
+    /// Chunks and bytes that wait.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        let state = self.shared.lock();
+        (state.chunks.len(), state.bytes)
+    }
+}
+
+impl Draw for Inlet {
+    fn register(&self, index: usize, waker: SyncActivator) {
         let mut state = self.shared.lock();
         if state.wakers.len() <= index {
             state.wakers.resize_with(index + 1, || None);
@@ -125,9 +123,7 @@ impl Inlet {
         state.wakers[index] = Some(waker);
     }
 
-    /// The next chunk for worker `index`.
-    #[must_use]
-    pub fn draw(&self, index: usize) -> Drawn {
+    fn draw(&self, index: usize) -> Drawn {
         let mut state = self.shared.lock();
         if !state.ended && index >= self.shared.bounds.workers(&state) {
             return Drawn::Nothing;
@@ -141,13 +137,6 @@ impl Inlet {
             None if state.ended => Drawn::Ended,
             None => Drawn::Nothing,
         }
-    }
-
-    /// Chunks and bytes that wait.
-    #[must_use]
-    pub fn waiting(&self) -> (usize, usize) {
-        let state = self.shared.lock();
-        (state.chunks.len(), state.bytes)
     }
 }
 
