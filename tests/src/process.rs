@@ -25,7 +25,7 @@ impl Fink {
     #[must_use]
     pub fn new(logs: &Path, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        Self { arguments, environment: vec![("NO_COLOR".into(), "1".into())], logs: logs.to_path_buf() }
+        Self { arguments, environment: environment(logs), logs: logs.to_path_buf() }
     }
 
     /// `fink start archive` of a topic from its beginning.
@@ -66,7 +66,7 @@ impl Fink {
         fs::create_dir_all(&self.logs).expect("the folder of the logs can be made");
         let log = self.logs.join(format!("fink-{}.log", RUN.fetch_add(1, Ordering::Relaxed)));
         let mut command = Command::new(places::program());
-        command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command.current_dir(&self.logs).args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         (command, log)
     }
 
@@ -252,4 +252,9 @@ fn high_water(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+/// No colours in logs, and status files of its own for each test.
+fn environment(logs: &Path) -> Vec<(String, String)> {
+    vec![("NO_COLOR".into(), "1".into()), ("FINK_RUN_DIR".into(), logs.join("run").to_string_lossy().into_owned())]
 }

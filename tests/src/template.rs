@@ -155,8 +155,8 @@ impl Template {
         for span in self.leaves.longs.iter().filter(|span| span.len() >= 6) {
             // The low bits but the sign, so that the number stays as long as it is.
             datum[span.start] ^= noise.bits().to_le_bytes()[0] & 0x7e;
-            for at in span.start + 1..span.start + 4 {
-                datum[at] ^= noise.bits().to_le_bytes()[0] & 0x7f;
+            for byte in &mut datum[span.start + 1..span.start + 4] {
+                *byte ^= noise.bits().to_le_bytes()[0] & 0x7f;
             }
         }
         for blob in self.leaves.blobs.iter().filter(|blob| blob.len() > 32) {
@@ -173,12 +173,19 @@ impl Template {
     /// The container of copy `seed`, with some 64-bit floats set.
     #[must_use]
     pub fn message_with(&self, seed: u64, set: &[(&str, f64)]) -> Vec<u8> {
-        let datum = self.datum(seed, set);
+        self.container(&[self.datum(seed, set)])
+    }
+
+    /// A container of these datums: none, one or several.
+    #[must_use]
+    pub fn container(&self, datums: &[Vec<u8>]) -> Vec<u8> {
         let mut message = self.header.clone();
-        put_long(1, &mut message);
-        put_long(i64::try_from(datum.len()).expect("fits"), &mut message);
-        message.extend(datum);
-        message.extend(&self.sync);
+        if !datums.is_empty() {
+            put_long(i64::try_from(datums.len()).expect("fits"), &mut message);
+            put_long(i64::try_from(datums.iter().map(Vec::len).sum::<usize>()).expect("fits"), &mut message);
+            datums.iter().for_each(|datum| message.extend(datum));
+            message.extend(&self.sync);
+        }
         message
     }
 

@@ -121,13 +121,13 @@ impl Topic {
         self.next.resize(count, 0);
     }
 
-    /// Deletes the messages of a partition before an offset, as retention does.
-    pub fn forget_before(&mut self, partition: i32, offset: i64) {
+    /// Deletes the messages of a partition before an offset, as retention does. Those before `archived` were archived.
+    pub fn forget_before(&mut self, partition: i32, offset: i64, archived: i64) {
         let mut list = rdkafka::TopicPartitionList::new();
         list.add_partition_offset(&self.name, partition, rdkafka::Offset::Offset(offset)).expect("an offset");
         let result = administer(&self.brokers, async |admin, options| admin.delete_records(&list, options).await);
         result.expect("the broker deletes");
-        self.gone.entry(partition).or_default().push(0..offset);
+        self.gone.entry(partition).or_default().push(archived..offset);
     }
 
     /// Sends a message to a partition; it is in the account at once, on the broker after [`Topic::flush`].
@@ -224,10 +224,16 @@ impl Topic {
     #[must_use]
     pub fn account(&self) -> Vec<Value> {
         let log = |(partition, next): (i32, &i64)| {
-            let low = self.gone.get(&partition).and_then(|g| g.iter().map(|r| r.end).max()).unwrap_or(0);
+            let mut spans = Vec::new();
+            let mut from = 0;
+            for gone in self.gone.get(&partition).into_iter().flatten() {
+                spans.push([from, gone.start]);
+                from = gone.end;
+            }
+            spans.push([from, *next]);
             let rejected = self.rejected.get(&partition).cloned().unwrap_or_default();
             let records = self.records.get(&partition).cloned().unwrap_or_default();
-            json!({ "topic": self.name, "partition": partition, "messages": [[low, next]], "rejected": rejected, "records": records })
+            json!({ "topic": self.name, "partition": partition, "messages": spans, "rejected": rejected, "records": records })
         };
         (0..).zip(&self.next).map(log).collect()
     }
