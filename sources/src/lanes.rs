@@ -469,3 +469,6 @@ impl Lanes {
         self.logs.values().map(|followed| &followed.log)
     }
 }
+
+#[cfg(test)]
+mod tests;
