@@ -166,7 +166,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// The same while chunks wait for a schema.
 const POLL_HELD: Duration = Duration::from_millis(25);
 /// The first pause before trying again, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 impl Run {
     fn new(
@@ -267,7 +267,9 @@ impl Run {
                 progress.logs.entry(stretch.log.clone()).or_default().position = stretch.from;
             }
             progress.goals.get_or_insert_with(|| plan.goals.iter().map(|(log, high)| ((**log).clone(), *high)).collect());
-            progress.state = ReaderState::Reading;
+            if progress.state == ReaderState::Starting {
+                progress.state = ReaderState::Reading;
+            }
         }
         for (log, hole) in plan.holes {
             self.note_hole(&log, hole);

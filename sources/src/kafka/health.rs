@@ -1,6 +1,8 @@
 //! How we stand with the cluster: librdkafka's callbacks, told once per change.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fink_dataflow::ports::SourceError;
 use rdkafka::ClientContext;
@@ -21,7 +23,14 @@ struct State {
     fault: Option<(Fault, String)>,
     /// Whether it ever worked: what is refused later may be a server's passing trouble.
     worked: bool,
+    /// What was said last of single brokers, and when: others may do their work.
+    said: BTreeMap<String, Instant>,
+    /// The last of that: why all of them are away, when they are.
+    last: Option<String>,
 }
+
+/// How long the same trouble of a single broker is not said again.
+const SAID_ONCE_FOR: Duration = Duration::from_secs(60);
 
 /// What can be wrong with a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,8 +81,28 @@ impl Health {
         self.judge(doing, &KafkaError::Global(RDKafkaErrorCode::OperationTimedOut))
     }
 
+    /// What is wrong now, where nothing came.
+    pub(crate) fn trouble(&self) -> Option<SourceError> {
+        let state = self.state();
+        state.fault.as_ref().map(|(fault, reason)| SourceError::Retry(format!("{}: {reason}", fault.text())))
+    }
+
+    /// A single broker has trouble.
+    fn note_broker(&self, reason: &str) {
+        let mut state = self.state();
+        state.last = Some(reason.to_owned());
+        // Times and counts in the text would make each a new one.
+        let text: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+        state.said.retain(|_, when| when.elapsed() < SAID_ONCE_FOR);
+        if state.fault.is_none() && !state.said.contains_key(&text) {
+            warn!(reason, "a kafka broker does not answer, reconnecting");
+        }
+        state.said.insert(text, Instant::now());
+    }
+
     fn note(&self, fault: Fault, reason: &str) {
         let mut state = self.state();
+        let reason = if fault == Fault::Away { state.last.clone().unwrap_or_else(|| reason.to_owned()) } else { reason.to_owned() };
         // What is known to be wrong is not forgotten because the brokers are, therefore, away.
         let worse = match &state.fault {
             None => true,
@@ -89,7 +118,7 @@ impl Health {
             Fault::Login => error!(reason, "{}", fault.text()),
             Fault::Tls => error!(reason, "{}", fault.text()),
         }
-        state.fault = Some((fault, reason.to_owned()));
+        state.fault = Some((fault, reason));
     }
 }
 
@@ -110,7 +139,7 @@ impl Fault {
             Some(Code::SSL) => Some(Self::Tls),
             _ if text.contains("SASL authentication error") || text.contains("SaslAuthenticateRequest failed") => Some(Self::Login),
             _ if text.contains("SSL handshake failed") => Some(Self::Tls),
-            Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => Some(Self::Away),
+            Some(Code::AllBrokersDown) => Some(Self::Away),
             _ => None,
         }
     }
@@ -132,6 +161,7 @@ impl ClientContext for Health {
         }
         match Fault::of(code, reason) {
             Some(fault) => self.note(fault, reason),
+            None if matches!(code, Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)) => self.note_broker(reason),
             None => debug!(%kafka, reason, "librdkafka"),
         }
     }
@@ -152,6 +182,7 @@ mod tests {
         health.error(DOWN, "1/1 brokers are down");
         assert!(matches!(health.judge("looking", &DOWN), SourceError::Stop(text) if text.contains("password")));
         health.works();
+        assert!(health.trouble().is_none());
         health.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "invalid credentials");
         assert!(matches!(health.judge("looking", &DOWN), SourceError::Retry(_)));
     }
@@ -159,8 +190,11 @@ mod tests {
     #[test]
     fn a_broker_that_is_away_is_tried_again() {
         let health = Health::default();
+        health.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "h:1: Connection refused");
+        assert!(health.trouble().is_none());
         health.error(DOWN, "1/1 brokers are down");
-        assert!(matches!(health.judge("looking", &DOWN), SourceError::Retry(_)));
+        assert!(matches!(health.judge("looking", &DOWN), SourceError::Retry(text) if text.contains("refused")));
+        assert!(matches!(health.trouble(), Some(SourceError::Retry(_))));
         health.log(RDKafkaLogLevel::Error, "FAIL", "ssl://x: SSL handshake failed: certificate verify failed");
         assert!(matches!(health.judge("looking", &DOWN), SourceError::Stop(text) if text.contains("TLS")));
     }

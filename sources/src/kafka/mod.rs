@@ -221,6 +221,8 @@ impl KafkaSource {
         while messages < GATHERED_MAX && bytes < GATHERED_BYTES_MAX {
             match self.consumer.poll(wait) {
                 None => break,
+                // Behind an error there may be messages: only where there are none it is told.
+                Some(Err(error)) if passing(&error) => failure = Some(error),
                 Some(Err(error)) => {
                     failure = Some(error);
                     break;
@@ -244,7 +246,11 @@ impl KafkaSource {
             self.fetch_no_more(&topic, partition);
         }
         self.positions.gather(now_us());
-        failure.map_or(Ok(()), |error| self.poll_failed(&error))
+        match failure {
+            Some(error) => self.poll_failed(&error),
+            None if messages == 0 => self.health().trouble().map_or(Ok(()), Err),
+            None => Ok(()),
+        }
     }
 
     fn poll_failed(&mut self, error: &KafkaError) -> Result<(), SourceError> {
@@ -390,6 +396,11 @@ impl Source for KafkaSource {
             debug!(%log, %error, "durable offset not shown to monitors");
         }
     }
+}
+
+/// Whether librdkafka goes on by itself after an error.
+fn passing(error: &KafkaError) -> bool {
+    !probe::out_of_range(error) && !matches!(error, KafkaError::MessageConsumptionFatal(_))
 }
 
 /// A message of our own: its payload is copied once.

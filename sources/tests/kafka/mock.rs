@@ -1,0 +1,74 @@
+//! A mock cluster, for errors that a real one makes too rarely.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fink_sources::lanes::Origin;
+use fink_sources::progress::ReaderState;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use crate::cluster::Cluster;
+use crate::real::set;
+use crate::run::{Run, config, rules};
+
+fn mock(topic: &str) -> (MockCluster<'static, DefaultProducerContext>, Cluster) {
+    let mock = MockCluster::new(1).expect("mock cluster");
+    mock.create_topic(topic, 1, 1).expect("topic");
+    let brokers = mock.bootstrap_servers();
+    (mock, Cluster::own(brokers))
+}
+
+#[test]
+fn fetch_errors_that_pass_lose_nothing() {
+    let (mock, kafka) = mock("t");
+    kafka.send("t", 0, 0..20, 10);
+    let errors = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE,
+    ];
+    mock.request_errors(RDKafkaApiKey::Fetch, &errors);
+    let mut run = Run::start(&config(&kafka.brokers, "t"), &Arc::default(), rules(Origin::Earliest));
+    run.catch_up();
+    assert_eq!(run.offsets(0), set(0..20));
+}
+
+#[test]
+fn a_broker_that_goes_away_is_said_and_read_on_when_it_is_back() {
+    let (mock, kafka) = mock("t");
+    kafka.send("t", 0, 0..20, 10);
+    let mut run = Run::start(&config(&kafka.brokers, "t"), &Arc::default(), rules(Origin::Earliest));
+    run.catch_up();
+    mock.broker_down(1).expect("down");
+    run.until("it is said", |run| matches!(run.reader.progress().state, ReaderState::Retrying(_)));
+    mock.broker_up(1).expect("up");
+    kafka.send("t", 0, 20..40, 10);
+    run.until("all", |run| run.messages.len() == 40);
+    run.until("it is said", |run| run.reader.progress().state == ReaderState::Reading);
+    assert_eq!(run.offsets(0), set(0..40));
+}
+
+#[test]
+fn a_topic_that_does_not_exist_is_waited_for() {
+    let (mock, kafka) = mock("other");
+    let mut run = Run::start(&config(&kafka.brokers, "t"), &Arc::default(), rules(Origin::Earliest));
+    run.until("it is said", |run| matches!(&run.reader.progress().state, ReaderState::Retrying(why) if why.contains("no t")));
+    assert_eq!(run.reader.caught_up_to(), None);
+    mock.create_topic("t", 1, 1).expect("topic");
+    kafka.send("t", 0, 0..3, 10);
+    run.until("all", |run| run.messages.len() == 3);
+}
+
+#[test]
+fn nobody_there_is_waited_for_and_a_stop_is_heard() {
+    let run = Run::start(&config("127.0.0.1:1", "t"), &Arc::default(), rules(Origin::Earliest));
+    let begun = std::time::Instant::now();
+    while !matches!(run.reader.progress().state, ReaderState::Retrying(_)) {
+        assert!(begun.elapsed() < crate::run::PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run.reader.join();
+}
