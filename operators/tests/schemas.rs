@@ -81,10 +81,26 @@ fn what_delta_cannot_hold_is_kept_raw() {
     datum(&field(r#"{"type":"record","name":"in","fields":[{"name":"a","type":"int"},{"name":"A","type":"int"}]}"#), &[2, 4]);
     datum(&record(r#"{"name":"a b","type":"int"}"#), &[2]);
     datum(&field(r#"{"type":"array","items":"null"}"#), &[6, 0]);
+    datum(&field(r#"{"type":"map","values":"null"}"#), &[2, 2, b'k', 0]);
     datum(&field(r#"{"type":"fixed","name":"e","size":0}"#), &[]);
     datum(r#"{"type":"map","values":"double"}"#, &[2, 2, b'k', 0, 0, 0, 0, 0, 0, 240, 63, 0]);
     datum(r#""string""#, &[2, b'x']);
     datum(r#"{"type":"enum","name":"e","symbols":["a","b"]}"#, &[2]);
+}
+
+#[test]
+fn fields_that_hold_nothing_are_columns_of_nulls() {
+    let inner =
+        r#"{"type":"record","name":"in","fields":[{"name":"a","type":"null"},{"name":"b","type":"int"},{"name":"c","type":"null"}]}"#;
+    let only = r#"{"type":"record","name":"only","fields":[{"name":"a","type":"null"}]}"#;
+    let schema = record(&format!(r#"{{"name":"x","type":"null"}},{{"name":"y","type":{inner}}},{{"name":"z","type":["null",{only}]}}"#));
+    let decoded = decode(&[container(&schema, "null", &[(2, vec![4, 2, 6, 0])])]);
+    let rows = &decoded.alerts[0].rows;
+    let y = rows.column(1).as_struct();
+    assert_eq!((rows.column(0).null_count(), y.column(0).null_count(), y.column(2).null_count()), (2, 2, 2));
+    assert_eq!(y.column(1).as_primitive::<arrow::datatypes::Int32Type>().values(), &[2, 3]);
+    let z = rows.column(2).as_struct();
+    assert_eq!((z.is_valid(0), z.is_null(1), z.column(0).null_count()), (true, true, 2));
 }
 
 #[test]

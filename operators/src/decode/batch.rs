@@ -212,7 +212,7 @@ fn columns_of(
     let batch = decoder.flush().map_err(|e| fault_of(&e))?;
     let batch = batch.filter(|b| b.num_rows() == rows).ok_or_else(|| Fault::garbled("not as many rows as records"))?;
     let schema = &understood.schema.columns;
-    let fitted = fit_all(&columns.fits, schema.fields(), batch.columns());
+    let fitted = fit_all(&columns.fits, schema.fields(), batch.columns(), rows);
     let fitted = fitted.and_then(|fitted| RecordBatch::try_new(Arc::clone(schema), fitted));
     fitted.map_err(|e: ArrowError| Fault::garbled(e.to_string()))
 }

@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 pub enum Fit {
     /// Nothing.
     Keep,
-    /// It holds nothing: a column of nulls.
+    /// It holds nothing and was not read: a column of nulls.
     Null,
     /// Milliseconds become microseconds.
     Millis,
@@ -41,7 +41,6 @@ impl Fit {
     pub fn apply(&self, column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
         Ok(match (self, kind) {
             (Self::Keep, _) => Arc::clone(column),
-            (Self::Null, _) => new_null_array(kind, column.len()),
             (Self::Millis, _) => {
                 let micros = |ms: i64| ms.checked_mul(1000).ok_or_else(|| ArrowError::ComputeError(format!("{ms} ms is no time")));
                 let times = column.as_primitive::<Int64Type>().try_unary::<_, TimestampMicrosecondType, _>(micros)?;
@@ -60,7 +59,7 @@ impl Fit {
             (Self::Symbols(symbols), _) => take(symbols, column, Some(TakeOptions { check_bounds: true }))?,
             (Self::Struct(fits), DataType::Struct(fields)) => {
                 let old = column.as_struct();
-                let columns = fit_all(fits, fields, old.columns())?;
+                let columns = fit_all(fits, fields, old.columns(), old.len())?;
                 Arc::new(StructArray::try_new(fields.clone(), columns, old.nulls().cloned())?)
             }
             (Self::List(fit), DataType::List(field)) => {
@@ -80,12 +79,17 @@ impl Fit {
     }
 }
 
-/// Fits columns to fields, each to its own.
+/// Fits columns to fields, each to its own; fields that hold nothing have no column.
 ///
 /// # Errors
 /// As [`Fit::apply`].
-pub fn fit_all(fits: &[Fit], fields: &Fields, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, ArrowError> {
-    fits.iter().zip(fields).zip(columns).map(|((fit, field), column)| fit.apply(column, field.data_type())).collect()
+pub fn fit_all(fits: &[Fit], fields: &Fields, columns: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>, ArrowError> {
+    let mut columns = columns.iter();
+    let fitted = fits.iter().zip(fields).map(|(fit, field)| match fit {
+        Fit::Null => Ok(new_null_array(field.data_type(), rows)),
+        fit => fit.apply(columns.next().expect("a column for each field that holds something"), field.data_type()),
+    });
+    fitted.collect()
 }
 
 fn unfix(column: &FixedSizeBinaryArray) -> BinaryArray {
