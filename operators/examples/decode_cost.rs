@@ -1,5 +1,5 @@
 //! What decoding costs: CPU per alert for envelope, schema comparison, decoding and fitting of real alerts that all
-//! differ. `cargo run --release -p fink-operators --example decode_cost -- FOLDER [COPIES]`
+//! differ. `cargo run --release -p fink-operators --example decode_cost -- FOLDER [COPIES [BATCH]]`
 //!
 //! The allocator keeps its memory (mimalloc), as the one of `fink` does.
 
@@ -43,13 +43,19 @@ fn main() {
     }
 }
 
-/// A copy whose cutouts differ: noise goes where a flipped bit stays the same length and no number changes its size.
+/// A copy whose cutouts differ, and nothing else: their lengths stand right before their gzip magic.
 fn perturbed(alert: &[u8], copy: u64) -> Vec<u8> {
     let mut alert = alert.to_vec();
     let gzip: Vec<_> = alert.windows(3).enumerate().filter(|(_, w)| *w == [0x1f, 0x8b, 0x08]).map(|(at, _)| at).collect();
     for at in gzip {
-        let end = (at + 4_000).min(alert.len());
-        for (index, byte) in (0u64..).zip(&mut alert[at + 100..end]) {
+        // A length of 2 or 3 bytes, as Avro writes it: 8 kB and more take three.
+        let length = match alert[at - 3..at] {
+            [a, b, c] if a > 127 && b > 127 && c < 128 => (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14) / 2,
+            [_, a, b] if a > 127 && b < 128 => (usize::from(a & 0x7f) | usize::from(b) << 7) / 2,
+            _ => 0,
+        };
+        let end = (at + length.saturating_sub(8)).min(alert.len());
+        for (index, byte) in (0u64..).zip(alert.iter_mut().take(end).skip(at + 100)) {
             *byte ^= (MIX.wrapping_mul(copy * 8_191 + index) >> 56) as u8;
         }
     }
