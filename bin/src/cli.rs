@@ -78,6 +78,24 @@ pub struct KafkaArgs {
     /// A topic, a list a,b, or a pattern ^ztf_.* (may be given again)
     #[arg(long = "topic", value_name = "NAME")]
     pub topics: Vec<String>,
+    /// plaintext, ssl, sasl_plaintext or sasl_ssl [default: plaintext]
+    #[arg(long, value_name = "PROTOCOL")]
+    pub security: Option<String>,
+    /// With sasl_...: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 [default: SCRAM-SHA-512]
+    #[arg(long)]
+    pub mechanism: Option<String>,
+    /// With sasl_...: who we are
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// With sasl_...: the environment variable that holds the password
+    #[arg(long, value_name = "VARIABLE")]
+    pub password_env: Option<String>,
+    /// With sasl_...: the file that holds the password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<String>,
+    /// With ..ssl: the certificates that are trusted
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<String>,
     /// A property for librdkafka; a secret as NAME=env:VARIABLE or NAME=file:PATH (may be given again)
     #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
     pub properties: Vec<(String, String)>,
@@ -105,8 +123,17 @@ impl KafkaArgs {
     #[must_use]
     pub fn flags(&self) -> Vec<Flag> {
         let mut flags = Vec::new();
-        if let Some(brokers) = &self.brokers {
-            flags.push(Flag { flag: "--brokers", section: "kafka", key: "brokers", value: brokers.as_str().into() });
+        let texts = [
+            ("--brokers", "brokers", &self.brokers),
+            ("--security", "security", &self.security),
+            ("--mechanism", "mechanism", &self.mechanism),
+            ("--username", "username", &self.username),
+            ("--password-env", "password_env", &self.password_env),
+            ("--password-file", "password_file", &self.password_file),
+            ("--ca", "ca", &self.ca),
+        ];
+        for (flag, key, value) in texts {
+            flags.extend(value.iter().map(|value| Flag { flag, section: "kafka", key, value: value.as_str().into() }));
         }
         if !self.topics.is_empty() {
             flags.push(Flag { flag: "--topic", section: "kafka", key: "topics", value: self.topics().into() });

@@ -3,16 +3,20 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line, a file per command |
+//! | [`audit`] | compares what the ledger says with what the tables hold |
 //! | [`config`] | the configuration: defaults, file and flags |
 //! | [`settings`] | what a run is told to do, all resolved |
+//! | [`inputs`] | the sources' own configurations |
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
 //! | [`rundir`], [`process`] | what runs on this machine |
 //! | [`signals`] | how a process is asked to end |
 
+pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod inputs;
 pub mod process;
 mod progress;
 pub mod run;

@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fink_sources::kafka::{Sasl, Tls};
+
 /// `fink start archive`.
 #[derive(Clone, Debug)]
 pub struct ArchiveRun {
@@ -59,14 +61,20 @@ pub struct KafkaInput {
 pub struct KafkaClient {
     /// Bootstrap servers, `host:port,...`.
     pub brokers: String,
-    /// Properties for librdkafka, secrets included: not to be printed.
+    /// Who we are, where the cluster asks.
+    pub sasl: Option<Sasl>,
+    /// Whom we trust, where the cluster encrypts.
+    pub tls: Option<Tls>,
+    /// Further properties for librdkafka, which may be secrets: not to be printed.
     pub properties: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for KafkaClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("KafkaClient");
+        shown.field("brokers", &self.brokers).field("sasl", &self.sasl).field("tls", &self.tls);
         // The values may be secrets: names only.
-        f.debug_struct("KafkaClient").field("brokers", &self.brokers).field("properties", &self.properties.keys()).finish()
+        shown.field("properties", &self.properties.keys()).finish()
     }
 }
 

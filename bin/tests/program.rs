@@ -91,14 +91,20 @@ fn the_written_configuration_is_right_and_flags_win_over_it() {
 #[test]
 fn a_secret_is_refused_on_the_command_line_and_never_printed() {
     let folder = tempfile::tempdir().unwrap();
-    let kafka = ["start", "archive", "--brokers", "h:9", "--topic", "t", "--check-config", "--property"];
-    let clear = fink(folder.path(), &[&kafka[..], &["sasl.password=hunter2"]].concat());
-    assert_eq!(code(&clear), 1);
-    assert!(err(&clear).contains("env:NAME") && !err(&clear).contains("hunter2"), "{}", err(&clear));
+    let kafka = ["start", "archive", "--brokers", "h:9", "--topic", "t", "--check-config"];
+    for property in ["sasl.password=hunter2", "sasl.oauthbearer.client.secret=hunter2"] {
+        let clear = fink(folder.path(), &[&kafka[..], &["--property", property]].concat());
+        assert_eq!(code(&clear), 1);
+        assert!(!err(&clear).contains("hunter2"), "{}", err(&clear));
+    }
     std::fs::write(folder.path().join("password"), "hunter2").unwrap();
-    let kept = fink(folder.path(), &[&kafka[..], &["sasl.password=file:password"]].concat());
+    let sasl = ["--security", "sasl_plaintext", "--username", "reader", "--password-file", "password"];
+    let kept = fink(folder.path(), &[&kafka[..], &sasl].concat());
     assert_eq!(code(&kept), 0, "{}", err(&kept));
-    assert!(out(&kept).contains("sasl.password") && !out(&kept).contains("hunter2"), "{}", out(&kept));
+    assert!(out(&kept).contains("as reader") && !out(&kept).contains("hunter2"), "{}", out(&kept));
+    let missing = fink(folder.path(), &[&kafka[..], &sasl[..4], &["--password-env", "FINK_NO_SUCH_VARIABLE"]].concat());
+    assert_eq!(code(&missing), 1);
+    assert!(err(&missing).contains("--password-env: ") && err(&missing).contains("FINK_NO_SUCH_VARIABLE"), "{}", err(&missing));
 }
 
 #[test]

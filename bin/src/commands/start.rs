@@ -235,7 +235,10 @@ fn summary(run: &ArchiveRun, input: &str) -> String {
     if let Input::Kafka(kafka) = &run.input {
         text += &format!("begins    {:?}, where nothing is stored\n", kafka.from);
         let names: Vec<_> = kafka.client.properties.keys().map(String::as_str).collect();
-        text += &format!("kafka     properties {}\n", names.join(", "));
+        let (sasl, tls) = (&kafka.client.sasl, &kafka.client.tls);
+        let who = sasl.as_ref().map_or("no login".to_owned(), |sasl| format!("as {}", sasl.username));
+        let how = if tls.is_some() { "encrypted" } else { "not encrypted" };
+        text += &format!("kafka     {who}, {how}; properties: {}\n", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
     }
     let schemas = &run.schemas;
     match (&schemas.registry, &schemas.folder) {

@@ -152,7 +152,7 @@ section! {
         /// Small files of a night are merged in the background into files of about this size, in MiB; 0: they are not.
         compact_mib: u64 = Default("256"),
         /// Files that were merged into others stay this long for readers of older versions, in hours.
-        vacuum_after_h: f64 = Default("2.0"),
+        vacuum_after_h: f64 = Default("24.0"),
         /// Settings of the store, by the names of its client: for S3 aws_region, aws_endpoint, aws_allow_http, ...
         /// Never secrets: S3's keys are read from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
         store: Option<BTreeMap<String, String>> = Example("{ aws_region = \"eu-west-1\" }"),
@@ -181,6 +181,12 @@ section! {
         password_file: Option<String> = Example("\"/etc/fink/kafka-password\""),
         /// The certificates that are trusted (PEM); the system's where none is given.
         ca: Option<String> = Example("\"/etc/fink/ca.pem\""),
+        /// Our own certificate (PEM), where the cluster asks for one.
+        certificate: Option<String> = Example("\"/etc/fink/fink.pem\""),
+        /// Its key (PEM).
+        key: Option<String> = Example("\"/etc/fink/fink.key\""),
+        /// The file that holds the key's password.
+        key_password_file: Option<String> = Example("\"/etc/fink/key-password\""),
         /// Anything else that librdkafka takes. A secret is given as "env:NAME" or "file:PATH".
         properties: Option<BTreeMap<String, String>> = Example("{ \"client.id\" = \"fink\" }"),
     }

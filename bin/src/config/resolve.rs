@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fink_sources::kafka::{Mechanism, Sasl, Secret, Tls};
+
 use super::{ConfigError, Configured, secrets};
 use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaClient, KafkaInput, Schemas, SimulatorInput};
 use crate::settings::{Start, parse_start};
@@ -117,25 +119,43 @@ impl Configured {
                 return Err(self.wrong("kafka.brokers", format!("`{broker}` is not host:port")));
             }
         }
+        let security = self.security()?;
         let mut properties = BTreeMap::new();
-        properties.insert("security.protocol".to_owned(), self.security()?.to_owned());
-        if kafka.security.starts_with("sasl") {
-            let Some(username) = &kafka.username else {
-                return Err(self.wrong("kafka.username", format!("is needed with security = \"{}\"", kafka.security)));
-            };
-            properties.insert("sasl.mechanism".to_owned(), self.mechanism()?.to_owned());
-            properties.insert("sasl.username".to_owned(), username.clone());
-            properties.insert("sasl.password".to_owned(), self.password()?);
-        }
-        if let Some(ca) = &kafka.ca {
-            readable_file(Path::new(ca)).map_err(|what| self.wrong("kafka.ca", what))?;
-            properties.insert("ssl.ca.location".to_owned(), ca.clone());
-        }
         for (name, value) in kafka.properties.iter().flatten() {
-            let value = secrets::look_up(name, value).map_err(|what| self.wrong("kafka.properties", what))?;
-            properties.insert(name.clone(), value);
+            let wrong = |what: String| self.wrong("kafka.properties", what);
+            match name.as_str() {
+                "sasl.password" => return Err(wrong("sasl.password: set kafka.password_env or kafka.password_file instead".to_owned())),
+                "ssl.key.password" => return Err(wrong("ssl.key.password: set kafka.key_password_file instead".to_owned())),
+                _ => properties.insert(name.clone(), secrets::look_up(name, value).map_err(wrong)?),
+            };
         }
-        Ok(Some(KafkaClient { brokers: brokers.clone(), properties }))
+        let sasl = if security.starts_with("sasl") { Some(self.sasl()?) } else { None };
+        let tls = if security.ends_with("ssl") { Some(self.tls()?) } else { None };
+        Ok(Some(KafkaClient { brokers: brokers.clone(), sasl, tls, properties }))
+    }
+
+    fn sasl(&self) -> Result<Sasl, ConfigError> {
+        let kafka = &self.config.kafka;
+        let Some(username) = &kafka.username else {
+            return Err(self.wrong("kafka.username", format!("is needed with security = \"{}\"", kafka.security)));
+        };
+        Ok(Sasl { mechanism: self.mechanism()?, username: username.clone(), password: self.password()? })
+    }
+
+    fn tls(&self) -> Result<Tls, ConfigError> {
+        let kafka = &self.config.kafka;
+        let file = |key: &str, value: &Option<String>| match value {
+            Some(file) => readable_file(Path::new(file)).map(|()| Some(PathBuf::from(file))).map_err(|what| self.wrong(key, what)),
+            None => Ok(None),
+        };
+        let certificate = match (file("kafka.certificate", &kafka.certificate)?, file("kafka.key", &kafka.key)?) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(self.wrong("kafka.key", "is needed with kafka.certificate")),
+            (None, Some(_)) => return Err(self.wrong("kafka.certificate", "is needed with kafka.key")),
+        };
+        let key_password = file("kafka.key_password_file", &kafka.key_password_file)?.map(Secret::File);
+        Ok(Tls { ca: file("kafka.ca", &kafka.ca)?, certificate, key_password })
     }
 
     fn security(&self) -> Result<&str, ConfigError> {
@@ -146,20 +166,30 @@ impl Configured {
         })
     }
 
-    fn mechanism(&self) -> Result<&str, ConfigError> {
+    fn mechanism(&self) -> Result<Mechanism, ConfigError> {
         let mechanism = self.config.kafka.mechanism.as_str();
         let known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
-        known.into_iter().find(|each| *each == mechanism.to_ascii_uppercase()).ok_or_else(|| {
-            self.wrong("kafka.mechanism", format!("\"{mechanism}\" is not known{}", super::read::suggestion(mechanism, &known)))
-        })
+        match mechanism.to_ascii_uppercase().as_str() {
+            "PLAIN" => Ok(Mechanism::Plain),
+            "SCRAM-SHA-256" => Ok(Mechanism::ScramSha256),
+            "SCRAM-SHA-512" => Ok(Mechanism::ScramSha512),
+            _ => Err(self.wrong("kafka.mechanism", format!("\"{mechanism}\" is not known{}", super::read::suggestion(mechanism, &known)))),
+        }
     }
 
-    fn password(&self) -> Result<String, ConfigError> {
+    fn password(&self) -> Result<Secret, ConfigError> {
         let kafka = &self.config.kafka;
+        // Looked up now, so that a missing one is told before anything starts; kept by its place only.
         match (&kafka.password_env, &kafka.password_file) {
             (Some(_), Some(_)) => Err(self.wrong("kafka.password_file", "password_env is set too: one of them is enough")),
-            (Some(name), None) => secrets::from_env(name).map_err(|what| self.wrong("kafka.password_env", what)),
-            (None, Some(file)) => secrets::from_file(Path::new(file)).map_err(|what| self.wrong("kafka.password_file", what)),
+            (Some(name), None) => match secrets::from_env(name) {
+                Ok(_) => Ok(Secret::Env(name.clone())),
+                Err(what) => Err(self.wrong("kafka.password_env", what)),
+            },
+            (None, Some(file)) => match secrets::from_file(Path::new(file)) {
+                Ok(_) => Ok(Secret::File(PathBuf::from(file))),
+                Err(what) => Err(self.wrong("kafka.password_file", what)),
+            },
             (None, None) => {
                 let what = "or kafka.password_file is needed with a sasl security: name the variable that holds the password";
                 Err(self.wrong("kafka.password_env", what))
@@ -345,7 +375,7 @@ mod tests {
         assert_eq!((run.commit.group_bytes, run.commit.compact_bytes), (128 << 20, Some(256 << 20)));
         let Input::Kafka(kafka) = run.input else { panic!("kafka was named") };
         assert_eq!((kafka.topics, kafka.from), (vec!["t".to_owned()], Start::Latest));
-        assert_eq!(kafka.client.properties["security.protocol"], "plaintext");
+        assert!(kafka.client.sasl.is_none() && kafka.client.tls.is_none());
     }
 
     #[test]
@@ -384,8 +414,9 @@ mod tests {
         let run_ = run(&text).unwrap();
         assert!(!format!("{run_:?}").contains("hunter2"));
         let Input::Kafka(kafka) = run_.input else { panic!("kafka was named") };
-        assert_eq!(kafka.client.properties["sasl.password"], "hunter2");
-        assert_eq!(kafka.client.properties["sasl.mechanism"], "SCRAM-SHA-512");
+        let sasl = kafka.client.sasl.unwrap();
+        assert_eq!(sasl.password.reveal().unwrap(), "hunter2");
+        assert!(sasl.mechanism == Mechanism::ScramSha512 && kafka.client.tls.is_some());
         let without = text.lines().filter(|line| !line.starts_with("password")).map(|line| format!("{line}\n")).collect::<String>();
         assert!(run(&without).unwrap_err().contains("kafka.password_env"));
         let error = run("[archive]\nstore = { aws_secret_access_key = \"x\" }\n").unwrap_err();

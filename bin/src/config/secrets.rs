@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_never_taken_in_clear() {
-        let error = look_up("sasl.password", "hunter2").unwrap_err();
-        assert!(error.contains("sasl.password") && !error.contains("hunter2"), "{error}");
+        let error = look_up("sasl.oauthbearer.client.secret", "hunter2").unwrap_err();
+        assert!(error.contains("client.secret") && !error.contains("hunter2"), "{error}");
         assert_eq!(look_up("client.id", "fink").unwrap(), "fink");
         assert!(is_store_secret("aws_secret_access_key") && is_store_secret("aws_access_key_id") && !is_store_secret("aws_region"));
     }
@@ -63,7 +63,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, "pass word\n").unwrap();
-        assert_eq!(look_up("sasl.password", &format!("file:{}", file.display())).unwrap(), "pass word");
+        assert_eq!(look_up("client.secret", &format!("file:{}", file.display())).unwrap(), "pass word");
         std::fs::write(&file, "\n").unwrap();
         assert!(from_file(&file).is_err());
     }
