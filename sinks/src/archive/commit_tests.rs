@@ -245,7 +245,7 @@ impl World {
             // Killed: what was under way may still arrive, as a put in flight does.
             7 => {
                 self.processes[writer].ended = true;
-                if a % 2 == 0 {
+                if a.is_multiple_of(2) {
                     self.processes[writer].todo.clear();
                 }
                 self.start();
@@ -255,7 +255,7 @@ impl World {
             _ => {
                 let process = usize::from(a) % self.processes.len();
                 // The newest has the most to do.
-                let process = if a % 3 == 0 { process } else { writer };
+                let process = if a.is_multiple_of(3) { process } else { writer };
                 self.carry_out(process, usize::from(b >> 2), b);
             }
         }

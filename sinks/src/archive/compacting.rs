@@ -21,6 +21,9 @@ use super::committer::Shared;
 use super::driver::{Message, chain};
 use super::merge::Refusal;
 
+/// The pause after a merge that failed.
+const REST: Duration = Duration::from_secs(60);
+
 /// How small files become large ones.
 #[derive(Clone, Debug)]
 pub struct CompactionOptions {
@@ -99,13 +102,15 @@ fn magnitude(rows: u64, base: usize) -> u32 {
 struct Folder {
     files: BTreeMap<String, DataFile>,
     last_add: Instant,
+    /// Files added since it was last looked at.
+    fresh: usize,
     /// It has changed since it was last found well.
     dirty: bool,
 }
 
 impl Folder {
     fn new() -> Self {
-        Self { files: BTreeMap::new(), last_add: Instant::now(), dirty: true }
+        Self { files: BTreeMap::new(), last_add: Instant::now(), fresh: 0, dirty: true }
     }
 }
 
@@ -123,7 +128,13 @@ impl Live {
         let folder = self.folders.entry(key).or_insert_with(Folder::new);
         folder.files.insert(file.path.clone(), DataFile { stats: String::new(), ..file.clone() });
         folder.dirty = true;
+        folder.fresh += 1;
         folder.last_add = Instant::now();
+    }
+
+    /// The most files added to a folder since it was last looked at.
+    fn fresh(&self) -> usize {
+        self.folders.values().map(|folder| folder.fresh).max().unwrap_or(0)
     }
 
     fn remove(&mut self, path: &str) {
@@ -152,6 +163,10 @@ pub(super) struct Compactor {
     committer: Sender<Message>,
     tables: BTreeMap<Arc<str>, Option<Live>>,
     last_look: Instant,
+    /// A look is due: a while has passed, or a folder has got many files.
+    due: bool,
+    /// After a failure nothing is tried until then.
+    rests_until: Instant,
 }
 
 impl Compactor {
@@ -163,7 +178,7 @@ impl Compactor {
         state: &State,
     ) -> Self {
         let tables = state.tables.keys().map(|name| (Arc::clone(name), None)).collect();
-        Self { shared, options, rewriter, committer, tables, last_look: Instant::now() }
+        Self { shared, options, rewriter, committer, tables, last_look: Instant::now(), due: false, rests_until: Instant::now() }
     }
 
     /// Follows the committer until it is gone.
@@ -175,10 +190,12 @@ impl Compactor {
             match visible.recv_timeout(self.options.every.saturating_sub(self.last_look.elapsed())) {
                 Ok(entry) => self.follow(&entry),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    while self.compact_one(visible) {}
-                    self.last_look = Instant::now();
-                }
+                Err(RecvTimeoutError::Timeout) => self.due = true,
+            }
+            if self.due && visible.is_empty() {
+                while self.compact_one(visible) {}
+                self.last_look = Instant::now();
+                self.due = false;
             }
         }
     }
@@ -194,6 +211,7 @@ impl Compactor {
             live.last = Some(entry.number);
             change.adds.iter().for_each(|file| live.add(file));
             change.removes.iter().for_each(|file| live.remove(&file.path));
+            self.due |= !change.adds.is_empty() && live.fresh() >= self.options.fan_in;
         }
     }
 
@@ -214,6 +232,10 @@ impl Compactor {
 
     /// Merges the files of one folder, if any needs it. Returns whether there may be more to do.
     fn compact_one(&mut self, visible: &Receiver<Arc<Entry>>) -> bool {
+        // When the store is in trouble, live commits come first.
+        if Instant::now() < self.rests_until || self.shared.status().trouble.is_some() {
+            return false;
+        }
         self.read();
         let Some((table, files)) = self.next() else { return false };
         let began = Instant::now();
@@ -221,6 +243,7 @@ impl Compactor {
             Ok(merged) => merged,
             Err(error) => {
                 warn!(%table, files = files.len(), %error, "compaction failed, tried again later");
+                self.rests_until = Instant::now() + REST;
                 // Perhaps our view of the files is what is wrong.
                 self.tables.insert(table, None);
                 return false;
@@ -254,6 +277,7 @@ impl Compactor {
         for (name, live) in &mut self.tables {
             for folder in live.iter_mut().flat_map(|live| live.folders.values_mut()) {
                 worst = worst.max(folder.files.len());
+                folder.fresh = 0;
                 let quiet = folder.last_add.elapsed() >= self.options.quiet;
                 if found.is_some() || !folder.dirty {
                     continue;
