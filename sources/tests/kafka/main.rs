@@ -5,6 +5,7 @@
 
 mod cluster;
 mod faults;
+mod measure;
 mod mock;
 mod real;
 mod run;

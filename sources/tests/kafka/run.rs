@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fink_dataflow::message::{Chunk, Log, Mark, Message};
-use fink_dataflow::ports::{Keeper, Stored};
+use fink_dataflow::ports::{Drawn, Inlet as _, Keeper, Stored};
 use fink_sources::kafka::{KafkaConfig, KafkaSource, Topics};
 use fink_sources::lanes::{Origin, Rules};
 use fink_sources::progress::{Progress, ReaderState};
-use fink_sources::queue::{Bounds, Drawn, Inlet};
+use fink_sources::queue::{Bounds, Inlet};
 use fink_sources::reader::{Reader, Settings};
 use fink_sources::schemas::{NoSchemas, Schemas};
 
