@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use fink_dataflow::message::Log;
@@ -32,6 +32,9 @@ use super::merge::Refusal;
 use super::routes::Routes;
 use super::start;
 use super::types::TypesError;
+
+/// How often a stop looks whether it is done.
+const STOP_LOOK: Duration = Duration::from_millis(5);
 
 /// How an archive is written.
 #[derive(Clone, Debug)]
@@ -289,17 +292,34 @@ impl Committer {
         self.inner.shared.status().failed.clone()
     }
 
-    /// Commits what waits, applies it to the tables, and ends.
+    /// Commits what waits, applies it to the tables, and ends. Waits for a store that is away, for as long as it takes.
     ///
     /// # Errors
     /// When it ended before that: what was not acknowledged will be read again.
     pub fn stop(self) -> Result<(), CommitError> {
+        self.stop_within(Duration::MAX)
+    }
+
+    /// As [`Committer::stop`], but gives up after `patience`.
+    ///
+    /// # Errors
+    /// As [`Committer::stop`], and when time is over. What is durable then is applied by the next process.
+    pub fn stop_within(self, patience: Duration) -> Result<(), CommitError> {
         // It has ended already if nobody takes the message.
         let _ = self.inner.messages.send(Message::Stop);
-        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        let mut thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if began.elapsed() >= patience {
+                let trouble = self.status().trouble.unwrap_or_else(|| "commits are under way".to_owned());
+                return Err(CommitError::Ended(format!("not all is committed after {patience:?}: {trouble}")));
+            }
+            std::thread::sleep(STOP_LOOK);
+        }
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
             return Err(CommitError::Ended("its thread panicked".to_owned()));
         }
+        drop(thread);
         self.failed().map_or(Ok(()), |why| Err(CommitError::Ended(why)))
     }
 }

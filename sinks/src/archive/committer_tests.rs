@@ -215,10 +215,55 @@ fn a_full_store_holds_groups_until_there_is_room() {
     assert!(done.try_recv().is_err());
     assert_eq!(committer.status().waiting, 5);
     assert_eq!(committer.failed(), None);
+    assert!(matches!(committer.clone().stop_within(Duration::from_millis(20)), Err(CommitError::Ended(_))));
     faulty.heal();
     wait_for(&done, 5);
     committer.stop().unwrap();
     check(&sound, 5);
+}
+
+/// Orphans of a writer that died go, those of ours and what is not ours stay, and so does all that is live.
+#[test]
+fn vacuum_sweeps_what_a_dead_writer_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = folder(dir.path());
+    let folder = dir.path().join("alerts/day=1");
+    let (told, done) = unbounded();
+    let first = commit_all(&archive, 3, quiet(), |_| ());
+    first.stop().unwrap();
+    let names = ["1-ztf-0-9-left.parquet", "2-ztf-0-9-ours.parquet", "part-0.parquet", "notes.txt"];
+    names.iter().for_each(|name| fs::write(folder.join(name), "rows").unwrap());
+    let options =
+        CommitOptions { compaction: None, file_retention: Duration::ZERO, vacuum_every: Some(Duration::from_millis(20)), ..quiet() };
+    let (second, _) = open(&archive, options).unwrap();
+    while folder.join(names[0]).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    second.commit(group(2, 3, "alerts", &told));
+    wait_for(&done, 1);
+    second.stop().unwrap();
+    assert!(names[1..].iter().all(|name| folder.join(name).exists()));
+    for offset in 0..3 {
+        assert!(folder.join(format!("1-ztf-0-{offset}-u.parquet")).exists(), "it is live");
+    }
+}
+
+/// A writer that was taken over deletes nothing, whatever it would have deleted.
+#[test]
+fn a_writer_that_was_taken_over_deletes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = folder(dir.path());
+    commit_all(&archive, 3, quiet(), |_| ()).stop().unwrap();
+    let orphan = dir.path().join("alerts/day=1/1-ztf-0-9-left.parquet");
+    fs::write(&orphan, "rows").unwrap();
+    let patient = CommitOptions { file_retention: Duration::ZERO, vacuum_every: Some(Duration::from_millis(300)), ..quiet() };
+    let (second, _) = open(&archive, patient).unwrap();
+    let (third, _) = open(&archive, CommitOptions { take_over: true, ..quiet() }).unwrap();
+    // Its vacuum comes before its next heartbeat, as a rule, and finds out by itself.
+    std::thread::sleep(Duration::from_millis(900));
+    assert!(orphan.exists());
+    drop(second);
+    third.stop().unwrap();
 }
 
 /// A process that died between its entry and a table, whatever tables had taken.

@@ -266,8 +266,13 @@ impl Driver {
 
     /// Leaves no heartbeat behind: whoever comes next, from wherever, need not wait for it to grow old.
     fn release(&self) {
-        let archive = self.shared.archive.clone();
+        let (ledger, shared) = (Arc::clone(&self.ledger), Arc::clone(&self.shared));
         wait(async move {
+            // The heartbeat of a successor is not ours to take away.
+            if !matches!(upkeep::overtaken(&ledger, &shared).await, Ok(None)) {
+                return;
+            }
+            let archive = &shared.archive;
             let path = archive.path("_fink/heartbeat.json");
             // It grows old by itself if it can't be deleted.
             let _ = tokio::time::timeout(HEARTBEAT, archive.store().delete(&path)).await;
