@@ -6,7 +6,8 @@
 //! | [`audit`] | compares what the ledger says with what the tables hold |
 //! | [`config`] | the configuration: defaults, file and flags |
 //! | [`settings`] | what a run is told to do, all resolved |
-//! | [`inputs`] | the sources' own configurations |
+//! | [`graph`] | the graph, as one drawing |
+//! | [`input`] | opens what a run listens to |
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
 //! | [`rundir`], [`process`] | what runs on this machine |
@@ -16,7 +17,9 @@ pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod inputs;
+mod gauges;
+pub mod graph;
+pub mod input;
 pub mod process;
 mod progress;
 pub mod run;

@@ -1,7 +1,40 @@
 //! Carries out what was asked: starts the graph, and waits for its end.
 
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use fink_dataflow::Moment;
+use fink_dataflow::beats::{End as BeatsEnd, Seat};
+use fink_dataflow::budget::Budget;
+use fink_dataflow::table::store;
+use fink_sinks::archive::committer::{CommitOptions, Committer};
+use fink_sinks::archive::compacting::CompactionOptions;
+use fink_sinks::archive::memory::Memory;
+use fink_sinks::archive::upload::Stuck;
+use fink_sinks::archive::writer::{self, Shared, WriterOptions, WriterThread};
+use fink_sources::progress::ReaderState;
+use fink_sources::queue::Inlet;
+use fink_sources::reader::{Reader, Settings};
+use fink_sources::simulator::folder::{FolderOptions, Records};
+use fink_sources::simulator::send::{Feed, Pace as SendPace, SendOptions, send};
+use fink_sources::simulator::{AlertOptions, Framing, Rate, SimulatorConfig, system_clock};
+use timely::communication::WorkerGuards;
+use timely::dataflow::ProbeHandle;
+
+use crate::gauges::Gauges;
+use crate::graph::{Parts, build};
+use crate::input;
 use crate::session::{Figures, Session};
-use crate::settings::{ArchiveRun, SimulatorRun};
+use crate::settings::{AlertSize, Alerts, ArchiveRun, Commit, Fence, Pace, SimulatorRun};
+
+/// The length of a tick of live time.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the main thread looks whether it is time to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often it tells people how things stand.
+const REPORT: Duration = Duration::from_secs(1);
 
 /// What a run did.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +50,145 @@ pub struct Summary {
 /// # Errors
 /// A text for a person, when it can't start or can't go on.
 pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summary> {
-    let _ = (run, session);
-    anyhow::bail!("the graph is not wired yet")
+    let began = Instant::now();
+    let graph = Running::start(run)?;
+    let mut reported = None;
+    let mut reader_failed = None;
+    loop {
+        if let Some(why) = graph.gauges.committer.failed() {
+            // Nothing that is open will ever be durable: there is nothing to wait for.
+            graph.abandon();
+            return Err(anyhow!(why));
+        }
+        let progress = graph.reader.progress();
+        let (figures, caught_up) = graph.gauges.read(&progress);
+        if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
+            session.report(&figures);
+            reported = Some(Instant::now());
+        }
+        if let ReaderState::Stopped(why) = &progress.state {
+            reader_failed = Some(why.clone());
+        }
+        let over = run.end.after.is_some_and(|after| began.elapsed() >= after) || (run.end.caught_up && caught_up);
+        if over || session.stopping() || progress.state == ReaderState::Ended || reader_failed.is_some() {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    let (figures, caught_up) = graph.stop()?;
+    session.report(&figures);
+    match reader_failed {
+        Some(why) => bail!("reading stopped: {why}"),
+        None => Ok(Summary { figures, caught_up }),
+    }
+}
+
+/// The graph and all its threads.
+struct Running {
+    gauges: Gauges,
+    end: BeatsEnd,
+    reader: Reader,
+    writers: Vec<WriterThread>,
+    workers: WorkerGuards<()>,
+}
+
+impl Running {
+    fn start(run: &ArchiveRun) -> anyhow::Result<Self> {
+        let archive = store::open(&run.archive, &run.store)?;
+        let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run))?;
+        let keeper = Arc::new(committer.clone());
+        let (source, rules) = input::source(run, &*keeper)?;
+        let (book, schemas) = input::schemas(run)?;
+
+        let memory = Memory::new(run.commit.writers_bytes, run.workers);
+        let shared = Shared { archive, routes, memory, sink: Arc::new(committer.clone()), stuck: Stuck::default() };
+        let (mut handles, mut writers) = (Vec::new(), Vec::new());
+        for worker in 0..run.workers {
+            let (handle, thread) = writer::start(writer_options(worker, before.generation, &run.commit), shared.clone())?;
+            handles.push(Mutex::new(Some(handle)));
+            writers.push(thread);
+        }
+
+        let (reader, inlet) = Reader::start(source, keeper, schemas, Settings { rules, ..Settings::default() })?;
+        let (budget, end, last) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), before.moment);
+        let durable = Arc::new(Mutex::new(last));
+        let parts = {
+            let (budget, end) = (budget.clone(), end.clone());
+            move |index: usize| Parts::<Inlet> {
+                seat: Seat { inlet: inlet.clone(), budget: budget.clone(), index },
+                book: book.clone(),
+                writer: handles[index].lock().unwrap_or_else(PoisonError::into_inner).take().expect("each worker is built once"),
+                last,
+                tick: TICK,
+                end: end.clone(),
+            }
+        };
+        let seen = durable.clone();
+        let workers = timely::execute(timely::Config::process(run.workers), move |worker| {
+            let probe = build(worker, parts(worker.index()));
+            while !probe.done() {
+                worker.step_or_park(None);
+                note(&probe, &seen);
+            }
+        })
+        .map_err(|error| anyhow!("the workers can't start: {error}"))?;
+        let gauges = Gauges { committer, before, budget, stuck: shared.stuck, durable };
+        Ok(Self { gauges, end, reader, writers, workers })
+    }
+
+    /// Reads no more, and makes durable what was read.
+    fn stop(self) -> anyhow::Result<(Figures, bool)> {
+        self.reader.stop();
+        self.end.come();
+        while self.workers.guards().iter().any(|worker| !worker.is_finished()) {
+            if let Some(why) = self.gauges.committer.failed() {
+                self.abandon();
+                return Err(anyhow!(why));
+            }
+            std::thread::sleep(LOOK / 4);
+        }
+        let progress = self.reader.progress();
+        self.reader.join();
+        for worker in self.workers.join() {
+            worker.map_err(|error| anyhow!("a worker failed: {error}"))?;
+        }
+        for writer in self.writers {
+            writer.join().context("a writer failed")?;
+        }
+        self.gauges.committer.clone().stop()?;
+        Ok(self.gauges.read(&progress))
+    }
+
+    /// Leaves all threads to the end of the process.
+    fn abandon(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// Notes the latest Moment of which all is durable.
+fn note(probe: &ProbeHandle<Moment>, durable: &Mutex<Moment>) {
+    let Some(open) = probe.with_frontier(|frontier| frontier.iter().copied().min()) else { return };
+    let closed = Moment::new(open.epoch, open.tick.saturating_sub(1));
+    let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
+    *durable = durable.max(closed);
+}
+
+fn commit_options(run: &ArchiveRun) -> CommitOptions {
+    let Commit { compact_bytes, vacuum_after, .. } = &run.commit;
+    CommitOptions {
+        take_over: run.fence == Fence::TakeOver,
+        file_retention: *vacuum_after,
+        compaction: compact_bytes.map(|bytes| CompactionOptions {
+            enough_bytes: bytes,
+            full_bytes: 2 * bytes,
+            ..CompactionOptions::default()
+        }),
+        ..CommitOptions::default()
+    }
+}
+
+fn writer_options(worker: usize, generation: u64, commit: &Commit) -> WriterOptions {
+    WriterOptions { worker, generation, commit_interval: commit.interval, group_bytes_max: commit.group_bytes }
 }
 
 /// Sends alerts to a Kafka topic until the session is asked to stop, or the run's own end.
@@ -26,6 +196,43 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
 /// # Errors
 /// A text for a person, when it can't start or can't go on.
 pub fn run_simulator(run: &SimulatorRun, session: &Session) -> anyhow::Result<Summary> {
-    let _ = (run, session);
-    anyhow::bail!("the simulator is not wired yet")
+    let feed = match &run.alerts {
+        Alerts::Generated { seed, size } => Feed::Stream(stream(run, *seed, *size)?, 0),
+        Alerts::Folder { folder, pool } => {
+            Feed::Folder(FolderOptions { path: folder.clone(), pool: *pool, framing: Framing::Container, records: Records::All })
+        }
+    };
+    let mut options = SendOptions::new(&run.client.brokers, &run.topic);
+    options.partitions = Some(run.partitions);
+    options.properties.clone_from(&run.client.properties);
+    options.count = run.count;
+    options.pace = match run.pace {
+        Pace::AsFastAsPossible => SendPace::Fast,
+        Pace::Rate(rate) => SendPace::Rate(Rate::per_second(rate)?),
+        Pace::Interval(interval) => SendPace::Visits { alerts: 1, every: interval },
+    };
+    let began = Instant::now();
+    let sent = send(&feed, &options, |so_far| {
+        session.report(&Figures { messages: so_far.sent, bytes: so_far.bytes, trouble: so_far.error.clone(), ..Figures::default() });
+        let over = session.stopping() || run.end.after.is_some_and(|after| began.elapsed() >= after);
+        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if sent.failed > 0 {
+        bail!("{} of {} messages were not taken: {}", sent.failed, sent.sent + sent.failed, sent.error.unwrap_or_default());
+    }
+    Ok(Summary { figures: Figures { messages: sent.sent, bytes: sent.bytes, ..Figures::default() }, caught_up: true })
+}
+
+fn stream(run: &SimulatorRun, seed: u64, size: AlertSize) -> anyhow::Result<SimulatorConfig> {
+    let rate = match run.pace {
+        Pace::Rate(rate) => Rate::per_second(rate)?,
+        Pace::Interval(interval) => Rate::per_second(1.0 / interval.as_secs_f64().max(1e-6))?,
+        Pace::AsFastAsPossible => Rate::per_second(50.0)?,
+    };
+    let alerts = match size {
+        AlertSize::Small => AlertOptions::small(),
+        AlertSize::Full => AlertOptions::full(),
+    };
+    let (topic, partitions) = (run.topic.clone(), run.partitions);
+    Ok(SimulatorConfig { topic, partitions, rate, alerts, ..SimulatorConfig::new(seed, system_clock()) })
 }

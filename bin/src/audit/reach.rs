@@ -10,7 +10,7 @@ use fink_dataflow::table::entry::State;
 use fink_sources::kafka::{KafkaSource, Topics};
 use fink_sources::simulator::{Simulator, SimulatorConfig, system_clock};
 
-use crate::inputs::kafka_config;
+use crate::input::kafka_config;
 use crate::settings::KafkaClient;
 
 /// How far logs reach, as the sources that could be asked say.

@@ -1,0 +1,178 @@
+//! Opens what a run listens to: the source, and the schemas that its messages do not carry.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use fink_dataflow::ports::{Keeper, Source};
+use fink_operators::decode::Entry;
+use fink_operators::decode::SchemaBook;
+use fink_operators::decode::envelope::{Envelope, open};
+use fink_sources::files::FilesSource;
+use fink_sources::kafka::{KafkaConfig, KafkaSource, Topics};
+use fink_sources::lanes::{Changed, Origin, Rules};
+use fink_sources::registry::{Folder, Registry};
+use fink_sources::schemas::{Book, Lookup, NoSchemas, Resolver, Schemas};
+use fink_sources::simulator::{AlertOptions, Rate, Simulator, SimulatorConfig, system_clock};
+
+use crate::settings::{AlertSize, ArchiveRun, Incarnation, Input, KafkaClient, KafkaInput, SimulatorInput, Start};
+
+/// The source of a run, and how it is to be read. `keeper` tells a simulated stream that the archive began.
+///
+/// # Errors
+/// What is wrong with the settings, or with what they name.
+pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<(Box<dyn Source>, Rules)> {
+    let changed = match run.incarnation {
+        Incarnation::Same => Changed::Refuse,
+        Incarnation::New => Changed::NewIncarnation,
+    };
+    let rules = Rules { changed, ..Rules::default() };
+    Ok(match &run.input {
+        Input::Kafka(kafka) => {
+            let (source, pattern) = kafka_source(kafka)?;
+            (Box::new(source), Rules { origin: origin(&kafka.from), pattern, ..rules })
+        }
+        Input::Simulator(simulator) => (Box::new(simulated(simulator, keeper)?), Rules { origin: Origin::Earliest, ..rules }),
+        Input::Files(files) => {
+            let source = FilesSource::new(&files.folder, Some(&files.topic))?;
+            (Box::new(source), Rules { origin: Origin::Earliest, ..rules })
+        }
+    })
+}
+
+fn kafka_source(input: &KafkaInput) -> anyhow::Result<(KafkaSource, bool)> {
+    let topics = topics(&input.topics)?;
+    let pattern = topics.is_pattern();
+    Ok((KafkaSource::new(&kafka_config(&input.client, topics))?, pattern))
+}
+
+/// A Kafka source's configuration.
+#[must_use]
+pub fn kafka_config(client: &KafkaClient, topics: Topics) -> KafkaConfig {
+    let mut config = KafkaConfig::new(client.brokers.clone(), topics);
+    (config.sasl, config.tls) = (client.sasl.clone(), client.tls.clone());
+    config.properties.extend(client.properties.clone());
+    config
+}
+
+/// Names and patterns as the source takes them: names alone, or one pattern that stands for all.
+///
+/// # Errors
+/// When a pattern is none.
+pub fn topics(names: &[String]) -> anyhow::Result<Topics> {
+    if names.iter().all(|name| !name.starts_with('^')) {
+        return Ok(Topics::Names(names.to_vec()));
+    }
+    let one = |name: &String| if name.starts_with('^') { format!("(?:{name})") } else { format!("^{}$", regex::escape(name)) };
+    let pattern = match names {
+        [name] => name.clone(),
+        names => names.iter().map(one).collect::<Vec<_>>().join("|"),
+    };
+    Ok(Topics::Pattern(regex::Regex::new(&pattern)?))
+}
+
+fn origin(from: &Start) -> Origin {
+    match from {
+        Start::Earliest => Origin::Earliest,
+        Start::Latest => Origin::Latest,
+        Start::Time(time_ms) => Origin::Timestamp(*time_ms),
+        Start::Offsets(offsets) => Origin::Offsets(offsets.clone()),
+    }
+}
+
+/// The stream that the archive began under this topic, or a new one that begins now.
+fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<Simulator<fn() -> i64>> {
+    let stored = SimulatorConfig::stored(&keeper.topics(), &input.topic)?;
+    let config = match stored {
+        Some(stored) => stored,
+        None => {
+            let rate = Rate::per_second(input.rate)?;
+            let backlog_ms = (input.backlog as f64 / input.rate * 1000.0) as i64;
+            SimulatorConfig {
+                topic: input.topic.clone(),
+                partitions: input.partitions,
+                rate,
+                alerts: match input.size {
+                    AlertSize::Small => AlertOptions::small(),
+                    AlertSize::Full => AlertOptions::full(),
+                },
+                ..SimulatorConfig::new(input.seed, system_clock() - backlog_ms)
+            }
+        }
+    };
+    Ok(Simulator::new(config, system_clock as fn() -> i64)?)
+}
+
+/// The book of the schemas that messages do not carry, and who fills it.
+///
+/// # Errors
+/// When a schema's file, or the folder of schemas, can't be read.
+pub fn schemas(run: &ArchiveRun) -> anyhow::Result<(Arc<SchemaBook>, Arc<dyn Schemas>)> {
+    let settings = &run.schemas;
+    let book = Arc::new(SchemaBook::new());
+    for (topic, path) in &settings.datum {
+        book.set_bare(topic, &schema_text(path)?);
+    }
+    let lookup: Box<dyn Lookup> = match (&settings.registry, &settings.folder) {
+        (Some(_), Some(_)) => bail!("a schema registry and a folder of schemas are both given: which of them knows an id?"),
+        (Some(url), None) => Box::new(Registry::new(url, None)?),
+        (None, Some(folder)) => Box::new(Folder::open(folder)?),
+        (None, None) => return Ok((book, Arc::new(NoSchemas))),
+    };
+    let patience = if settings.unknown_after.is_zero() { Duration::from_secs(60) } else { settings.unknown_after };
+    let resolver = Resolver::start(lookup, Arc::new(Pages(book.clone())), patience)?;
+    Ok((book, Arc::new(resolver)))
+}
+
+/// The schema in an `.avsc` file, or that of an Avro container.
+fn schema_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("the schema of bare datums can't be read from {}", path.display()))?;
+    let text = match open(&bytes) {
+        Ok(Envelope::Container(container)) => container.schema.to_vec(),
+        _ => bytes.clone(),
+    };
+    let text = String::from_utf8(text).with_context(|| format!("{} is neither a schema as JSON nor an Avro file", path.display()))?;
+    serde_json::from_str::<serde_json::Value>(&text)
+        .with_context(|| format!("{} is neither a schema as JSON nor an Avro file", path.display()))?;
+    Ok(text)
+}
+
+/// The decoder's book, as those who look schemas up see it.
+struct Pages(Arc<SchemaBook>);
+
+impl Book for Pages {
+    fn has(&self, id: u32) -> bool {
+        matches!(self.0.id(id), Some(Entry::Known(_)))
+    }
+    fn known(&self, id: u32, json: &str) {
+        self.0.know(id, json);
+    }
+    fn unknown(&self, id: u32) {
+        self.0.deny(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_patterns_go_together() {
+        let all = topics(&["ztf.a".to_owned(), "^lsst_\\d+$".to_owned()]).unwrap();
+        assert!(all.matches("ztf.a") && all.matches("lsst_12"));
+        assert!(!all.matches("ztf_a") && !all.matches("xztf.a") && !all.matches("lsst_x") && !all.matches("xlsst_1"));
+        assert!(matches!(topics(&["a".to_owned()]).unwrap(), Topics::Names(names) if names == ["a"]));
+    }
+
+    #[test]
+    fn a_schema_comes_from_json_and_nothing_else_is_taken_for_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (good, bad) = (folder.path().join("good.avsc"), folder.path().join("bad.avsc"));
+        std::fs::write(&good, r#"{"type":"record","name":"a","fields":[]}"#).expect("written");
+        std::fs::write(&bad, "record a {}").expect("written");
+        assert!(schema_text(&good).is_ok());
+        let error = format!("{:#}", schema_text(&bad).expect_err("no schema"));
+        assert!(error.contains("bad.avsc is neither"), "{error}");
+    }
+}
