@@ -18,7 +18,8 @@
 //! | [`files`] | the files that a writer has open |
 //! | [`memory`] | the bound on what open files hold |
 //! | [`upload`] | storing closed files |
-//! | [`compact`] | which small files become one, and how |
+//! | [`compact`] | which small files become one |
+//! | [`rewrite`] | several files into one, row for row |
 //! | [`commit`] | the committer's decisions, without threads or clock |
 //! | [`merge`] | one entry of many groups and requests |
 //! | [`committer`] | the thread that carries them out |
@@ -45,6 +46,7 @@ pub mod memory;
 pub mod merge;
 pub mod operator;
 pub mod properties;
+pub mod rewrite;
 pub mod routes;
 mod start;
 pub mod types;
