@@ -29,6 +29,9 @@ const SCHEMA: &str = concat!(
     r#"{"name":"day","type":"integer","nullable":true,"metadata":{}}]}"#
 );
 
+/// How long a store may take that does not hang.
+const PATIENCE: Duration = Duration::from_millis(150);
+
 /// Every table has the same shape.
 struct Fixed;
 
@@ -180,7 +183,7 @@ fn faults_of_any_put_lose_and_double_nothing() {
                 let dir = tempfile::tempdir().unwrap();
                 let sound = folder(dir.path());
                 let faulty = FaultyStore::new(Arc::clone(sound.store()));
-                let archive = sound.clone().with_store(Arc::new(faulty.clone())).with_patience(Duration::from_millis(30));
+                let archive = sound.clone().with_store(Arc::new(faulty.clone())).with_patience(PATIENCE);
                 faulty.plan(Fault { call: Call::Put, path: path.to_owned(), from, times, kind });
                 let (told, done) = unbounded();
                 let (committer, state) = open(&archive, quiet()).unwrap();
@@ -202,7 +205,7 @@ fn a_full_store_holds_groups_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let sound = folder(dir.path());
     let faulty = FaultyStore::new(Arc::clone(sound.store()));
-    let archive = sound.clone().with_store(Arc::new(faulty.clone())).with_patience(Duration::from_millis(30));
+    let archive = sound.clone().with_store(Arc::new(faulty.clone())).with_patience(PATIENCE);
     let (told, done) = unbounded();
     let (committer, state) = open(&archive, quiet()).unwrap();
     faulty.plan(Fault { call: Call::Put, path: String::new(), from: 0, times: u64::MAX, kind: Kind::Fails });
@@ -273,7 +276,7 @@ fn tables_are_rolled_forward_from_the_entries_that_they_lack() {
         let dir = tempfile::tempdir().unwrap();
         let sound = folder(dir.path());
         let faulty = FaultyStore::new(Arc::clone(sound.store()));
-        let archive = sound.clone().with_store(Arc::new(faulty.clone())).with_patience(Duration::from_millis(30));
+        let archive = sound.clone().with_store(Arc::new(faulty.clone())).with_patience(PATIENCE);
         let (told, done) = unbounded();
         let (committer, state) = open(&archive, quiet()).unwrap();
         // From here on one table takes nothing.

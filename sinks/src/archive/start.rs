@@ -39,7 +39,10 @@ pub(super) fn start(archive: &Archive, options: &CommitOptions) -> Result<Starte
     let hold = take(archive, &ledger, &mut state, &me)?;
     let generation = state.generation;
     let beating = Arc::clone(&ledger);
-    wait(async move { beating.heartbeat(generation).await }).map_err(failed)?;
+    if let Err(error) = wait(async move { beating.heartbeat(generation).await }) {
+        // The next comes in a few seconds; until then only a process on another host could push us aside, by the fence.
+        warn!(%error, "no heartbeat yet");
+    }
     info!(archive = %archive, generation, next = state.next, "archive taken");
     let tables = forward(archive, &ledger, &state)?;
     Ok(Started { ledger, state, tables, hold })
