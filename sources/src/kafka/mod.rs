@@ -215,7 +215,7 @@ impl KafkaSource {
     fn gather(&mut self, timeout: Duration) -> Result<(), SourceError> {
         let mut finished = Vec::new();
         let (mut messages, mut bytes) = (0, 0);
-        let mut wait = timeout;
+        let mut wait = whole_ms(timeout);
         let mut deadline = None;
         let mut failure = None;
         while messages < GATHERED_MAX && bytes < GATHERED_BYTES_MAX {
@@ -237,7 +237,7 @@ impl KafkaSource {
                 }
             }
             let until = *deadline.get_or_insert_with(|| Instant::now() + GATHERING);
-            wait = until.saturating_duration_since(Instant::now());
+            wait = whole_ms(until.saturating_duration_since(Instant::now()));
         }
         if messages > 0 {
             self.health().works();
@@ -396,6 +396,11 @@ impl Source for KafkaSource {
             debug!(%log, %error, "durable offset not shown to monitors");
         }
     }
+}
+
+/// The whole milliseconds of a time: librdkafka waits for those, and rdkafka spins through the rest.
+fn whole_ms(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Whether librdkafka goes on by itself after an error.
