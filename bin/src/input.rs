@@ -13,9 +13,10 @@ use fink_sources::files::FilesSource;
 use fink_sources::kafka::{KafkaConfig, KafkaSource, Topics};
 use fink_sources::lanes::{Changed, Origin, Rules};
 use fink_sources::registry::{Folder, Registry};
-use fink_sources::schemas::{Book, Lookup, NoSchemas, Resolver, Schemas};
+use fink_sources::schemas::{Book, Found, Lookup, NoSchemas, Resolver, Schemas};
 use fink_sources::simulator::{AlertOptions, Rate, Simulator, SimulatorConfig, system_clock};
 
+use crate::settings::Schemas as SchemaSettings;
 use crate::settings::{AlertSize, ArchiveRun, Incarnation, Input, KafkaClient, KafkaInput, SimulatorInput, Start};
 
 /// The source of a run, and how it is to be read. `keeper` tells a simulated stream that the archive began.
@@ -110,19 +111,43 @@ fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<Simu
 /// When a schema's file, or the folder of schemas, can't be read.
 pub fn schemas(run: &ArchiveRun) -> anyhow::Result<(Arc<SchemaBook>, Arc<dyn Schemas>)> {
     let settings = &run.schemas;
+    let (book, lookup) = bare_and_lookup(settings)?;
+    let Some(lookup) = lookup else { return Ok((book, Arc::new(NoSchemas))) };
+    let patience = if settings.unknown_after.is_zero() { Duration::from_secs(60) } else { settings.unknown_after };
+    let resolver = Resolver::start(lookup, Arc::new(Pages(book.clone())), patience)?;
+    Ok((book, Arc::new(resolver)))
+}
+
+/// A book of the schemas of today, of bare datums and of these ids, looked up here and now.
+///
+/// # Errors
+/// When a schema can't be read, or the registry does not answer.
+pub fn book(settings: &SchemaSettings, ids: impl IntoIterator<Item = u32>) -> anyhow::Result<Arc<SchemaBook>> {
+    let (book, lookup) = bare_and_lookup(settings)?;
+    let Some(mut lookup) = lookup else { return Ok(book) };
+    for id in ids {
+        match lookup.find(id) {
+            Found::Schema(json) => book.know(id, &json),
+            Found::Denied => book.deny(id),
+            Found::Failed(reason) => bail!("schema {id} can't be looked up: {reason}"),
+        }
+    }
+    Ok(book)
+}
+
+/// A book of the schemas of bare datums, and where schemas by id are looked up, if anywhere.
+fn bare_and_lookup(settings: &SchemaSettings) -> anyhow::Result<(Arc<SchemaBook>, Option<Box<dyn Lookup>>)> {
     let book = Arc::new(SchemaBook::new());
     for (topic, path) in &settings.datum {
         book.set_bare(topic, &schema_text(path)?);
     }
-    let lookup: Box<dyn Lookup> = match (&settings.registry, &settings.folder) {
+    let lookup: Option<Box<dyn Lookup>> = match (&settings.registry, &settings.folder) {
         (Some(_), Some(_)) => bail!("a schema registry and a folder of schemas are both given: which of them knows an id?"),
-        (Some(url), None) => Box::new(Registry::new(url, None)?),
-        (None, Some(folder)) => Box::new(Folder::open(folder)?),
-        (None, None) => return Ok((book, Arc::new(NoSchemas))),
+        (Some(url), None) => Some(Box::new(Registry::new(url, None)?)),
+        (None, Some(folder)) => Some(Box::new(Folder::open(folder)?)),
+        (None, None) => None,
     };
-    let patience = if settings.unknown_after.is_zero() { Duration::from_secs(60) } else { settings.unknown_after };
-    let resolver = Resolver::start(lookup, Arc::new(Pages(book.clone())), patience)?;
-    Ok((book, Arc::new(resolver)))
+    Ok((book, lookup))
 }
 
 /// The schema in an `.avsc` file, or that of an Avro container.

@@ -8,6 +8,7 @@
 //! | [`settings`] | what a run is told to do, all resolved |
 //! | [`graph`] | the graph, as one drawing |
 //! | [`input`] | opens what a run listens to |
+//! | [`repair`] | rejects and holes: what a person may set right in an archive |
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
 //! | [`rundir`], [`process`] | what runs on this machine |
@@ -22,6 +23,7 @@ pub mod graph;
 pub mod input;
 pub mod process;
 mod progress;
+pub mod repair;
 pub mod run;
 pub mod rundir;
 pub mod session;

@@ -38,7 +38,7 @@ fn help_and_version_exit_0() {
     let folder = tempfile::tempdir().unwrap();
     let version = fink(folder.path(), &["--version"]);
     assert_eq!((code(&version), out(&version)), (0, format!("fink {}\n", env!("CARGO_PKG_VERSION"))));
-    for command in ["init", "start", "stop", "show"] {
+    for command in ["init", "start", "stop", "show", "check", "rejects", "hole"] {
         let help = fink(folder.path(), &[command, "--help"]);
         assert_eq!(code(&help), 0, "{command}");
         assert!(out(&help).contains("Examples:"), "{command}: help teaches by examples");

@@ -118,6 +118,13 @@ pub fn audit(archive: &Archive, reach: &Reach) -> anyhow::Result<Report> {
     Ok(report(archive.place(), &snapshot, &rows, reach))
 }
 
+/// What the ledger and the sources say, without a look at the tables: nothing is said of whether they agree.
+#[must_use]
+pub fn ledger_only(archive: &Archive, state: fink_dataflow::table::entry::State, reach: &Reach) -> Report {
+    let snapshot = Snapshot { state, tables: Vec::new() };
+    report(archive.place(), &snapshot, &Rows::default(), reach)
+}
+
 fn report(place: String, snapshot: &Snapshot, rows: &Rows, reach: &Reach) -> Report {
     let state = &snapshot.state;
     // A log without an entry of its own can only stem from rows that should not be there.

@@ -53,7 +53,7 @@ impl SchemaBook {
         self.ids.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Sets the schema of the bare datums of a topic.
+    /// Sets the schema of the bare datums of a topic, or, for `*`, of all that have none of their own.
     pub fn set_bare(&self, topic: &str, json: &str) {
         self.bare.write().unwrap_or_else(PoisonError::into_inner).insert(topic.into(), json.into());
     }
@@ -61,7 +61,8 @@ impl SchemaBook {
     /// The schema of the bare datums of a topic.
     #[must_use]
     pub fn bare(&self, topic: &str) -> Option<Arc<str>> {
-        self.bare.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+        let bare = self.bare.read().unwrap_or_else(PoisonError::into_inner);
+        bare.get(topic).or_else(|| bare.get("*")).cloned()
     }
 
     /// The ids that messages of `chunk` name and that are not in the book yet. A topic of bare datums names none: what
