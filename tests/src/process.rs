@@ -107,6 +107,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Another program, watched as ours is.
+    #[must_use]
+    pub fn of(mut command: Command, log: &Path) -> Self {
+        let file = File::create(log).expect("a log can be made");
+        command.stdout(file.try_clone().expect("a log can be shared")).stderr(file).stdin(Stdio::null());
+        Self::watch(command.spawn().expect("the program can be started"), log.to_path_buf())
+    }
+
     fn watch(child: Child, log: PathBuf) -> Self {
         let peak = Arc::new(AtomicU64::new(0));
         let (pid, high) = (child.id(), Arc::clone(&peak));
@@ -246,6 +254,13 @@ pub fn cpu(pid: u32) -> Option<Duration> {
     let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
     // USER_HZ is 100 on every Linux that Rust runs on.
     Some(Duration::from_millis(ticks * 10))
+}
+
+/// CPU of this thread, to a nanosecond.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+    Duration::from_nanos(text.split(' ').next().and_then(|n| n.parse().ok()).expect("nanoseconds"))
 }
 
 fn high_water(pid: u32) -> Option<u64> {

@@ -1,19 +1,24 @@
 //! When rows become visible to a Delta reader: follows a table's log, and reads what each commit added.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use bytes::Bytes;
+use fink_dataflow::table::store;
+use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 /// A table's log, followed version by version as a streaming reader follows it.
 pub struct Follower {
-    table: PathBuf,
+    get: Box<dyn Fn(&str) -> Option<Bytes> + Send>,
     next: u64,
 }
 
@@ -39,32 +44,45 @@ impl Follower {
     /// Follows a table of a local archive from its first commit.
     #[must_use]
     pub fn new(archive: &Path, table: &str) -> Self {
-        Self { table: archive.join(table), next: 0 }
+        let folder = archive.join(table);
+        Self { get: Box::new(move |path| fs::read(folder.join(path)).ok().map(Bytes::from)), next: 0 }
+    }
+
+    /// Follows a table of an archive in any store.
+    #[must_use]
+    pub fn of(archive: &str, table: &str) -> Self {
+        let archive = store::open(archive, &BTreeMap::new()).expect("an archive can be opened");
+        let table = table.to_owned();
+        let get = move |path: &str| {
+            let (store, path) = (Arc::clone(archive.store()), archive.path(&format!("{table}/{path}")));
+            store::wait(async move { store.get(&path).await?.bytes().await }).ok()
+        };
+        Self { get: Box::new(get), next: 0 }
     }
 
     /// Skips what is there.
     #[must_use]
     pub fn from_now(mut self) -> Self {
-        let versions = fs::read_dir(self.table.join("_delta_log")).into_iter().flatten().filter_map(|f| {
-            let name = f.ok()?.file_name().into_string().ok()?;
-            name.strip_suffix(".json")?.parse::<u64>().ok()
-        });
-        self.next = versions.max().map_or(0, |v| v + 1);
+        while (self.get)(&log(self.next)).is_some() {
+            self.next += 1;
+        }
         self
     }
 
     /// The next commit that added rows, if one is there; commits that only move rows are passed over.
     pub fn poll(&mut self) -> Option<Seen> {
         loop {
-            let log = self.table.join(format!("_delta_log/{:020}.json", self.next));
-            let text = fs::read_to_string(log).ok()?;
+            let commit = (self.get)(&log(self.next))?;
             let at_ms = now_ms();
+            let text = String::from_utf8_lossy(&commit);
             let version = self.next;
             self.next += 1;
             let actions = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
             let added: Vec<_> = actions.filter(|a| a["add"]["dataChange"] == Value::Bool(true)).collect();
             if !added.is_empty() {
-                let rows = added.iter().flat_map(|a| rows(&self.table.join(decoded(a["add"]["path"].as_str().expect("a path"))))).collect();
+                // A file that was compacted and vacuumed since can't be read any more.
+                let files = added.iter().filter_map(|a| (self.get)(&decoded(a["add"]["path"].as_str().expect("a path"))));
+                let rows = files.flat_map(rows).collect();
                 return Some(Seen { version, at_ms, rows });
             }
         }
@@ -95,14 +113,16 @@ fn decoded(path: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn rows(file: &Path) -> Vec<(i64, i64)> {
-    // A file that was compacted and vacuumed since can't be read any more.
-    let Ok(open) = File::open(file) else { return Vec::new() };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(open).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+fn log(version: u64) -> String {
+    format!("_delta_log/{version:020}.json")
+}
+
+fn rows(file: Bytes) -> Vec<(i64, i64)> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("a file that was committed can be read");
     let schema = builder.schema().clone();
     let column = |ours: &str| {
         let suffixed = format!("{ours}_fink");
-        schema.index_of(&suffixed).or_else(|_| schema.index_of(ours)).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+        schema.index_of(&suffixed).or_else(|_| schema.index_of(ours)).expect("our columns are there")
     };
     let (timestamp, offset) = (column("kafka_timestamp"), column("offset"));
     let mask = ProjectionMask::roots(builder.parquet_schema(), [timestamp, offset]);

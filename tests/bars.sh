@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
+#
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz
+#
+# Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
+# in ${FINK_CACHE:-~/.cache/fink}/bars/.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FINK_CACHE=${FINK_CACHE:-$HOME/.cache/fink}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$FINK_CACHE/target} CARGO_INCREMENTAL=0
+export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
+python=$(tests/python/setup.sh) || exit 1
+out=$FINK_CACHE/bars; mkdir -p "$out"
+names=("$@")
+((${#names[@]})) || names=(path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz)
+missed=0
+
+cargo build -q --release -p fink -p fink-tests || exit 1
+export FINK_BIN=$CARGO_TARGET_DIR/release/fink
+bench() { "$CARGO_TARGET_DIR/release/fink-bench" "$@"; }
+
+# figure FILE KEY : a figure of the last line of JSON that a run printed.
+figure() { "$python" -c 'import json, sys
+lines = [l for l in open(sys.argv[1]) if l.startswith("{")]
+print(json.loads(lines[-1])[sys.argv[2]] if lines else "nan")' "$1" "$2"; }
+
+# bar NAME FIGURE BAR UNIT : a figure that must not be above its bar.
+bar() {
+  local verdict
+  if awk -v f="$2" -v b="$3" 'BEGIN { exit !(f == f + 0 && f <= b) }'; then verdict=ok; else verdict=MISSED; missed=1; fi
+  printf '%-58s %12.6g  at most %-8s %-8s %s\n' "$1" "$2" "$3" "$4" "$verdict"
+}
+
+# passes NAME COMMAND... : something that either holds or does not.
+passes() {
+  local name=$1 log=$out/${1//[^a-z0-9]/-}.log verdict; shift
+  local start=$SECONDS
+  if "$@" >"$log" 2>&1 && ! grep -q '^skipped:' "$log"; then verdict=ok; else verdict=MISSED; missed=1; fi
+  printf '%-58s %10s s  %-27s %s\n' "$name" $((SECONDS - start)) "" "$verdict"
+  grep -E '^[0-9]+ (kills|alerts|batches)|^replication|"reads"' "$log" | sed 's/^/    /' | cut -c1-220
+}
+
+# whole NAME FILTER : integration tests, in their long form.
+whole() { passes "$1" cargo test -q -p fink-tests --features integration --test whole -- --test-threads=1 --nocapture "$2"; }
+
+run() { # NAME ARGUMENTS... : a run of the benchmark, kept; its words for people are printed.
+  bench "${@:2}" >"$out/$1.txt" 2>&1 || { printf '%-58s failed: %s\n' "$1" "$(tail -1 "$out/$1.txt")"; missed=1; }
+  grep -v '^{' "$out/$1.txt" | sed 's/^/    /'
+}
+
+for name in "${names[@]}"; do
+  case $name in
+  path)
+    run path path --hdfs --runs 3
+    bar "whole path: c / (a + b)" "$(figure "$out/path.txt" ratio)" 1.5 ""
+    bar "decode and Parquet in memory (b)" "$(figure "$out/path.txt" b)" 80 "us"
+    bar "CPU of a ZTF alert (c)" "$(figure "$out/path.txt" c)" 150 "us"
+    ;;
+  latency)
+    run latency latency --seconds 600
+    bar "50/s, local disk: median" "$(figure "$out/latency.txt" median_ms)" 800 ms
+    bar "50/s, local disk: p99" "$(figure "$out/latency.txt" p99_ms)" 2000 ms
+    bar "50/s, local disk: part of one core" "$(figure "$out/latency.txt" core)" 0.05 ""
+    run latency-hdfs latency --seconds 600 --hdfs
+    bar "50/s, HDFS: p99" "$(figure "$out/latency-hdfs.txt" p99_ms)" 3000 ms
+    ;;
+  idle) run idle idle --seconds 120; bar "idle: part of one core" "$(figure "$out/idle.txt" core)" 0.005 "" ;;
+  visit) run visit visit; bar "10,000 alerts sent in 3 s: durable after" "$(figure "$out/visit.txt" visible_s)" 5 s ;;
+  memory) run memory memory; bar "30 nights interleaved, 100 kB alerts: peak" "$(figure "$out/memory.txt" peak_mb)" 1000 MB ;;
+  commits)
+    run commits commits
+    bar "5,000 commits: live files of the night" "$(figure "$out/commits.txt" live_files)" 50 ""
+    bar "5,000 commits: files in any log" "$(figure "$out/commits.txt" log_files)" 5000 ""
+    bar "5,000 commits: files that the last hour needs, gone" "$(figure "$out/commits.txt" deleted)" 0 ""
+    bar "5,000 commits: CPU of the last against the first" "$(figure "$out/commits.txt" growth)" 1.2 ""
+    ;;
+  readers) whole "8 readers for 10 minutes: no error, right counts" readers:: ;;
+  kills) whole "kill -9 at every phase and at random" kills:: ;;
+  takeover) whole "stopped in mid-commit, taken over, continued" takeover:: ;;
+  hdfs) whole "HDFS: data node killed, NameNode killed" hdfs:: ;;
+  disk) whole "local disk full" disk:: ;;
+  faults) passes "faults on every put of the commit path" cargo test -q -p fink-dataflow -p fink-sinks ;;
+  fuzz)
+    passes "fuzz: decoder, 10 minutes" "$CARGO_TARGET_DIR/release/fink-fuzz" --seconds 600
+    passes "fuzz: envelope, 10 minutes" "$CARGO_TARGET_DIR/release/fink-fuzz" --seconds 600 --envelope
+    ;;
+  *) echo "no bar $name" >&2; exit 2 ;;
+  esac
+done
+exit $missed

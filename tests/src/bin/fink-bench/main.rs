@@ -1,0 +1,56 @@
+//! What fink costs: measured against the floors of the same machine, the same alerts and the same code.
+//!
+//! Everything it starts (Kafka, HDFS, the program itself) is real, and ends with it. Build with `--release`, and the
+//! program too: `cargo build --release -p fink -p fink-tests`.
+
+mod live;
+mod load;
+mod path;
+
+use clap::{Parser, Subcommand};
+
+/// The program's allocator, so that what is measured in this process costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What fink costs.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+#[derive(Subcommand)]
+enum Mode {
+    /// CPU, throughput and memory of draining Kafka (a), of decoding and writing Parquet (b), of the whole program (c)
+    Path(path::PathArguments),
+    /// A steady stream: from Kafka's append to what a Delta reader sees
+    Latency(live::LatencyArguments),
+    /// A visit of Rubin's: thousands of alerts at once, and when all of them are durable
+    Visit(live::VisitArguments),
+    /// What it costs to wait
+    Idle(live::IdleArguments),
+    /// Peak memory over a backlog of many nights interleaved
+    Memory(load::MemoryArguments),
+    /// Thousands of commits: files, logs, and whether commits stay as cheap as the first
+    Commits(load::CommitsArguments),
+    /// (a) alone, in this process
+    #[command(hide = true)]
+    Drain(path::DrainArguments),
+    /// (b) alone, in this process
+    #[command(hide = true)]
+    Encode(path::EncodeArguments),
+}
+
+fn main() {
+    match Arguments::parse().mode {
+        Mode::Path(arguments) => path::run(&arguments),
+        Mode::Latency(arguments) => live::latency(&arguments),
+        Mode::Visit(arguments) => live::visit(&arguments),
+        Mode::Idle(arguments) => live::idle(&arguments),
+        Mode::Memory(arguments) => load::memory(&arguments),
+        Mode::Commits(arguments) => load::commits(&arguments),
+        Mode::Drain(arguments) => path::drain(&arguments),
+        Mode::Encode(arguments) => path::encode(&arguments),
+    }
+}
