@@ -13,7 +13,7 @@ const NAME: &str = ".fink-index";
 /// What its first line begins with; the identity follows.
 const HEADER: &str = "fink files 1 ";
 /// How long a file must not have been written to.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 
 /// A file of the folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,6 +66,11 @@ impl Index {
 
     pub(crate) fn get(&self, offset: i64) -> Option<&Entry> {
         self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// Whether a file has its offset.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.known.contains(name)
     }
 
     /// Appends the files of the folder that are new, by name.

@@ -108,6 +108,13 @@ impl FilesSource {
         Ok(Some(Chunk { log: stretch.log.clone(), span: stretch.from..at, messages, received_us }))
     }
 
+    /// Whether the folder holds files that are not taken yet.
+    fn unsettled(&mut self) -> Result<bool, SourceError> {
+        let names = names(&self.folder).map_err(|error| SourceError::Retry(format!("folder {}: {error}", self.folder.display())))?;
+        let index = self.index()?;
+        Ok(names.iter().any(|name| !index.knows(name)))
+    }
+
     fn list(&mut self) -> Result<(), SourceError> {
         self.listed = Some(Instant::now());
         let folder = self.folder.clone();
@@ -121,7 +128,14 @@ impl Source for FilesSource {
     }
 
     fn extents(&mut self) -> Result<Vec<Extent>, SourceError> {
+        let first = self.listed.is_none();
         self.list()?;
+        // "All that was there at the start" includes files that were written a moment before.
+        let deadline = Instant::now() + 2 * index::SETTLED;
+        while first && self.unsettled()? && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+            self.list()?;
+        }
         let high = self.index()?.len();
         Ok(vec![Extent { topic: self.topic.clone(), partition: 0, low: 0, high }])
     }
@@ -204,6 +218,14 @@ mod tests {
             }
         }
         found
+    }
+
+    #[test]
+    fn a_file_of_this_moment_was_there_at_the_start() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("a.avro"), "A").expect("write");
+        let (mut source, log) = source(folder.path());
+        assert_eq!(read(&mut source, Stretch { log, from: 0, until: None }), [(0, "A".into())]);
     }
 
     #[test]
