@@ -29,6 +29,7 @@ use super::driver::{self, Message};
 use super::fence::Held;
 use super::group::{Group, GroupSink};
 use super::merge::Refusal;
+use super::rewrite::Rewriter;
 use super::routes::Routes;
 use super::start;
 use super::types::TypesError;
@@ -229,10 +230,12 @@ impl Committer {
     /// When another process writes the archive ([`CommitError::Held`]), or the store can't be used.
     pub fn start(archive: Archive, options: CommitOptions) -> Result<(Self, State, Arc<Routes>), CommitError> {
         let mut made = None;
+        let files = archive.clone();
         let (committer, state) = Self::start_with(archive, options, |state| {
             let routes = Arc::new(Routes::new(state)?);
             made = Some(Arc::clone(&routes));
-            Ok(Helpers { shapes: routes, rewriter: None })
+            let rewriter = Rewriter::new(files, Arc::clone(&routes), state.generation);
+            Ok(Helpers { shapes: routes, rewriter: Some(Arc::new(rewriter)) })
         })?;
         Ok((committer, state, made.expect("the helpers were made before the committer")))
     }

@@ -18,7 +18,6 @@
 //! | [`files`] | the files that a writer has open |
 //! | [`memory`] | the bound on what open files hold |
 //! | [`upload`] | storing closed files |
-//! | [`compact`] | which small files become one |
 //! | [`rewrite`] | several files into one, row for row |
 //! | [`commit`] | the committer's decisions, without threads or clock |
 //! | [`merge`] | one entry of many groups and requests |
@@ -35,7 +34,6 @@ mod commit_tests;
 pub mod committer;
 #[cfg(test)]
 mod committer_tests;
-pub mod compact;
 pub mod compacting;
 mod driver;
 pub mod encode;

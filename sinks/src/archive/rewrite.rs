@@ -12,7 +12,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use fink_dataflow::table::entry::{DataFile, Removed};
+use fink_dataflow::table::entry::DataFile;
 use fink_dataflow::table::store::{Archive, wait};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, WriteMultipart};
@@ -23,9 +23,10 @@ use parquet::file::reader::{ChunkReader, Length};
 use uuid::Uuid;
 
 use super::columns::partition_folder;
-use super::compact::Rewrite;
+use super::committer::Rewrite;
 use super::encode::Encoder;
 use super::properties::{Grain, Layout};
+use super::routes::Routes;
 use super::types::{self, TypesError};
 
 /// Files up to this size are fetched whole.
@@ -76,28 +77,43 @@ pub enum RewriteError {
     },
 }
 
-/// A file that holds the rows of others.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rewritten {
-    /// The new file.
-    pub file: DataFile,
-    /// The files that it stands for.
-    pub removes: Vec<Removed>,
+/// What merges the files of an archive.
+pub struct Rewriter {
+    archive: Archive,
+    routes: Arc<Routes>,
+    generation: u64,
 }
 
-/// Writes the file that `plan` stands for. `schema` is the table's, as Delta's JSON. Blocks; not for asynchronous code.
+impl Rewriter {
+    /// For the tables that `routes` knows; `generation` is the writing one, and begins the files' names.
+    #[must_use]
+    pub fn new(archive: Archive, routes: Arc<Routes>, generation: u64) -> Self {
+        Self { archive, routes, generation }
+    }
+}
+
+impl Rewrite for Rewriter {
+    fn rewrite(&self, table: &Arc<str>, files: &[DataFile]) -> Result<DataFile, String> {
+        let schema = self.routes.schema(table).ok_or("nothing is known of this table's schema")?;
+        rewrite(&self.archive, table, &schema, self.generation, files).map_err(|error| error.to_string())
+    }
+}
+
+/// Writes one file with the rows of `files`, which are of one partition, in their order. `schema` is the table's, as
+/// Delta's JSON. Blocks; not for asynchronous code.
 ///
 /// # Errors
 /// When the store fails, or a file is not what its table says; nothing has changed then.
-pub fn rewrite(archive: &Archive, table: &str, schema: &str, generation: u64, plan: &Rewrite) -> Result<Rewritten, RewriteError> {
-    let partition_columns: Vec<String> = plan.partition.iter().map(|(name, _)| name.clone()).collect();
+pub fn rewrite(archive: &Archive, table: &str, schema: &str, generation: u64, files: &[DataFile]) -> Result<DataFile, RewriteError> {
+    let partition = files.first().map(|file| file.partition.clone()).unwrap_or_default();
+    let partition_columns: Vec<String> = partition.iter().map(|(name, _)| name.clone()).collect();
     let columns = Arc::new(types::file_schema(&types::from_json(schema)?, &partition_columns)?);
-    let name = format!("{}/{generation}-compacted-{}.parquet", partition_folder(&plan.partition), Uuid::new_v4().simple());
+    let name = name(generation, &partition_folder(&partition), files);
     let broken = |source| RewriteError::Parquet { path: name.clone(), source };
     let layout = Layout::new(&columns).map_err(broken)?;
     let mut encoder = Encoder::new(&layout, Grain::Coarse).map_err(broken)?;
     let mut output = Output::new(archive.clone(), archive.path(&format!("{table}/{name}")));
-    for input in &plan.inputs {
+    for input in files {
         read(archive, table, input, &columns, &mut |batch| {
             encoder.write(&batch).map_err(broken)?;
             output.write(encoder.take_written())
@@ -105,15 +121,20 @@ pub fn rewrite(archive: &Archive, table: &str, schema: &str, generation: u64, pl
     }
     let (pieces, metadata) = encoder.finish().map_err(broken)?;
     let stats = layout.stats(&metadata);
-    let (said, made) = (plan.inputs.iter().map(|input| input.rows).sum(), metadata.file_metadata().num_rows().unsigned_abs());
-    if said != made {
-        return Err(RewriteError::Rows { made, said });
+    let (said, rows) = (files.iter().map(|file| file.rows).sum(), metadata.file_metadata().num_rows().unsigned_abs());
+    if said != rows {
+        return Err(RewriteError::Rows { made: rows, said });
     }
     let size = output.finish(pieces.payload().into_iter().collect())?;
-    let modified_ms = chrono::Utc::now().timestamp_millis();
-    let file = DataFile { path: name, size, modified_ms, partition: plan.partition.clone(), rows: made, stats };
-    let removes = plan.inputs.iter().map(|input| Removed { path: input.path.clone(), rows: input.rows }).collect();
-    Ok(Rewritten { file, removes })
+    Ok(DataFile { path: name, size, modified_ms: chrono::Utc::now().timestamp_millis(), partition, rows, stats })
+}
+
+/// A fresh name that says where the first row comes from, as the first file's does, under the writing generation.
+fn name(generation: u64, folder: &str, files: &[DataFile]) -> String {
+    let first = files.first().and_then(|file| file.path.rsplit('/').next()).unwrap_or_default();
+    // `<generation>-<topic>-<partition>-<offset>-<uuid>.parquet`
+    let place = first.split_once('-').and_then(|(_, rest)| rest.rsplit_once('-')).map_or("merged", |(place, _)| place);
+    format!("{folder}/{generation}-{place}-{}.parquet", Uuid::new_v4().simple())
 }
 
 /// Gives all rows of a file, with the table's columns.

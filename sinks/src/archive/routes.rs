@@ -70,7 +70,6 @@ pub struct Routes {
 struct Inner {
     routes: BTreeMap<Arc<str>, Route>,
     tables: BTreeMap<Arc<str>, Known>,
-    /// Tables in the order in which they came to be: the newest is asked first.
     shapes: HashMap<Arc<str>, Arc<TableShape>>,
     /// The schemas met, as the surveys wrote them, by fingerprint.
     texts: HashMap<Arc<str>, Arc<str>>,
@@ -117,6 +116,15 @@ impl Routes {
     #[must_use]
     pub fn text(&self, fingerprint: &str) -> Option<Arc<str>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).texts.get(fingerprint).cloned()
+    }
+
+    /// A table's schema, as Delta's JSON.
+    #[must_use]
+    pub fn schema(&self, table: &str) -> Option<String> {
+        if table == rejects::TABLE {
+            return Some(rejects::schema_json());
+        }
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).tables.get(table).map(|known| known.json.clone())
     }
 
     /// What an entry that touches these tables must carry besides its files. Ask it after the groups were closed whose
@@ -180,7 +188,7 @@ impl Inner {
             if self.has(ALERTS) && !self.holds(ALERTS, &family) { format!("{ALERTS}_{family}").into() } else { ALERTS.into() };
         let numbered = |n: usize| -> Arc<str> { if n == 1 { Arc::clone(&base) } else { format!("{ALERTS}_{family}_{n}").into() } };
         let count = (1..).take_while(|n| self.has(&numbered(*n))).count();
-        for table in (1..=count).rev().map(numbered).filter(|table| self.holds(table, &family)) {
+        for table in (1..=count).rev().map(numbered).filter(|table| &**table != RAW && self.holds(table, &family)) {
             if let Some(known) = self.fit(&table, columns, schema)? {
                 return Ok((table, known));
             }
