@@ -1,13 +1,13 @@
 //! What it costs to write alerts of ZTF's size: `cargo run --release -p fink-sinks --example write_cost`.
 //!
 //! The rows are synthetic: 160 numbers and texts in structs and a list of structs, and three binaries of 13 kB.
-//! Prints CPU time of this thread, the least of several runs.
+//! Prints CPU time of this thread, the least of several rounds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    Array as _, ArrayRef, BinaryArray, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
@@ -94,19 +94,20 @@ fn rows(noise: &mut Noise, count: usize) -> RecordBatch {
     with_own(&schema, &alerts, &places, "0123456789abcdef").expect("made to fit")
 }
 
-/// The CPU time of this thread: user and system ticks are too coarse, so the scheduler's own account is read.
+/// The CPU time of this thread. The kernel brings it up to date at each tick only (4 ms), so many runs are timed together.
 fn cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux has it");
     Duration::from_nanos(text.split_whitespace().next().and_then(|n| n.parse().ok()).expect("its first field"))
 }
 
-fn least(times: usize, mut run: impl FnMut()) -> (Duration, Duration) {
-    let once = |run: &mut dyn FnMut()| {
+/// CPU and wall time of one run: the least mean of five rounds, each of `times` runs.
+fn least(times: u32, mut run: impl FnMut()) -> (Duration, Duration) {
+    let round = |run: &mut dyn FnMut()| {
         let (wall, start) = (Instant::now(), cpu());
-        run();
-        (cpu() - start, wall.elapsed())
+        (0..times).for_each(|_| run());
+        ((cpu() - start) / times, wall.elapsed() / times)
     };
-    (0..times).map(|_| once(&mut run)).min().expect("at least once")
+    (0..5).map(|_| round(&mut run)).min().expect("at least once")
 }
 
 fn main() {
@@ -123,7 +124,7 @@ fn main() {
     };
     for grain in [Grain::Coarse, Grain::Fine] {
         let mut size = 0;
-        let (cpu, wall) = least(5, || size = write(&many, grain).0.payload().content_length());
+        let (cpu, wall) = least(3, || size = write(&many, grain).0.payload().content_length());
         println!(
             "{count} rows, {grain:?}, into memory: {:.1} us CPU, {:.1} us wall an alert, {} B an alert",
             cpu.as_secs_f64() * 1e6 / count as f64,
@@ -132,7 +133,7 @@ fn main() {
         );
     }
     let file = std::env::temp_dir().join(format!("fink-write-cost-{}", std::process::id()));
-    let (cpu, wall) = least(5, || {
+    let (cpu, wall) = least(3, || {
         let payload = write(&many, Grain::Coarse).0.payload();
         let mut out = std::fs::File::create(&file).expect("the temporary folder takes files");
         for piece in payload {
@@ -150,7 +151,7 @@ fn main() {
         for grain in [Grain::Fine, Grain::Coarse] {
             let small = batch.slice(0, rows);
             let mut size = 0;
-            let (encode, _) = least(30, || {
+            let (encode, _) = least(100, || {
                 let (pieces, metadata) = write(std::slice::from_ref(&small), grain);
                 size = pieces.payload().content_length() + layout.stats(&metadata).len();
             });

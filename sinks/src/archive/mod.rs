@@ -52,3 +52,6 @@ pub mod upkeep;
 pub mod upload;
 pub mod vacuum;
 pub mod writer;
+
+#[cfg(test)]
+mod samples;

@@ -320,3 +320,7 @@ fn fit(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
         _ => cast(array, to),
     }
 }
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;

@@ -235,3 +235,7 @@ fn family(name: &str) -> String {
     let clean: String = first.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(64).collect();
     clean
 }
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

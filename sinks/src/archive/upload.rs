@@ -18,8 +18,8 @@ use super::group::{Group, GroupSink};
 
 /// Puts that run at once, of one writer.
 const PUTS_MAX: usize = 8;
-/// How long a put may take before it is tried again.
-const PUT_MAX: Duration = Duration::from_secs(120);
+/// The slowest store that is waited for: a put may take as long as a small one may, and this much more for its bytes.
+const BYTES_A_SECOND_MIN: u64 = 1 << 20;
 /// The waits between attempts, the last again and again.
 const WAITS_MS: [u64; 6] = [50, 200, 500, 1000, 2000, 5000];
 
@@ -82,13 +82,14 @@ impl Uploader {
 async fn persist(archive: &Archive, stuck: &Stuck, mut file: ClosedFile) -> (Arc<str>, DataFile) {
     let mut waits = WAITS_MS.iter().chain(std::iter::repeat(&WAITS_MS[WAITS_MS.len() - 1]));
     let mut failures = 0;
+    let put_max = archive.patience() + Duration::from_secs(file.file.size / BYTES_A_SECOND_MIN);
     loop {
         let location = archive.path(&format!("{}/{}", file.table, file.file.path));
-        let put = tokio::time::timeout(PUT_MAX, archive.store().put(&location, file.payload.clone())).await;
+        let put = tokio::time::timeout(put_max, archive.store().put(&location, file.payload.clone())).await;
         let reason = match put {
             Ok(Ok(_)) => break,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer after {} s", PUT_MAX.as_secs()),
+            Err(_) => format!("no answer within {put_max:?}"),
         };
         failures += 1;
         tracing::warn!(file = %location, size = file.file.size, failures, reason, "could not store a file; trying again");
