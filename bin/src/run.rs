@@ -179,8 +179,8 @@ fn commit_options(run: &ArchiveRun) -> CommitOptions {
         take_over: run.fence == Fence::TakeOver,
         file_retention: *vacuum_after,
         compaction: compact_bytes.map(|bytes| CompactionOptions {
-            enough_bytes: bytes,
-            full_bytes: 2 * bytes,
+            enough_bytes: bytes / 2,
+            full_bytes: bytes,
             ..CompactionOptions::default()
         }),
         ..CommitOptions::default()

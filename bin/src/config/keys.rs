@@ -151,8 +151,8 @@ section! {
         writers_mib: u64 = Default("256"),
         /// Small files of a night are merged in the background into files of about this size, in MiB; 0: they are not.
         compact_mib: u64 = Default("256"),
-        /// Files that were merged into others stay this long for readers of older versions, in hours.
-        vacuum_after_h: f64 = Default("24.0"),
+        /// Files that were merged into others stay this long for readers of older versions, in hours; at most 11.
+        vacuum_after_h: f64 = Default("6.0"),
         /// Settings of the store, by the names of its client: for S3 aws_region, aws_endpoint, aws_allow_http, ...
         /// Never secrets: S3's keys are read from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
         store: Option<BTreeMap<String, String>> = Example("{ aws_region = \"eu-west-1\" }"),

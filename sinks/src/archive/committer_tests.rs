@@ -382,7 +382,7 @@ fn many_commits_leave_few_files_and_short_logs() {
     // Compaction, checkpoints and vacuum catch up by themselves.
     let live = loop {
         let (live, there, log) = survey(&archive);
-        if live.len() < 12 && log < 80 && there <= live.len() + 4 {
+        if live.len() < 12 && log < 130 && there <= live.len() + 4 {
             break live;
         }
         std::thread::sleep(Duration::from_millis(20));

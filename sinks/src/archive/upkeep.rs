@@ -27,6 +27,9 @@ pub const FILE_RETENTION_MAX: Duration = Duration::from_secs(11 * 3_600);
 /// How many files of a log are deleted in one go, at most; the rest waits for the next time.
 const CLEANINGS_MAX: usize = 20;
 
+/// Logs are cleaned after so many checkpoints or snapshots: each cleaning lists the whole log, an hour's commits long.
+const CLEAN_EVERY: u64 = 5;
+
 /// What follows the committer and keeps its archive in order.
 pub(super) struct Upkeep {
     ledger: Arc<Ledger>,
@@ -35,6 +38,7 @@ pub(super) struct Upkeep {
     tables: BTreeMap<Arc<str>, Kept>,
     /// Entries since the last snapshot of the ledger.
     entries: u64,
+    snapshots: u64,
     last_vacuum: Instant,
 }
 
@@ -44,6 +48,7 @@ struct Kept {
     view: Option<Table>,
     /// Commits since the last checkpoint.
     commits: u64,
+    checkpoints: u64,
     /// Files taken out since the store was last asked for the time.
     fresh: Vec<String>,
     /// When files were taken out by this process, by the store's clock.
@@ -56,11 +61,12 @@ impl Upkeep {
             warn!(asked = ?options.file_retention, used = ?FILE_RETENTION_MAX, "file retention is longer than table logs remember");
             options.file_retention = FILE_RETENTION_MAX;
         }
-        // A writer that never lives for a hundred commits must not let the log grow.
-        let count = |version: &u64| version % options.checkpoint_every.max(1);
-        let tables = versions.iter().map(|(name, version)| (Arc::clone(name), Kept { commits: count(version), ..Kept::default() }));
-        let (tables, entries) = (tables.collect(), shared.state().next % options.snapshot_every.max(1));
-        Self { ledger, shared, options, tables, entries, last_vacuum: Instant::now() }
+        // A writer that never lives for a hundred commits must not let the logs grow.
+        let (every, next) = (options.checkpoint_every.max(1), shared.state().next);
+        let kept = |version: u64| Kept { commits: version % every, checkpoints: version / every, ..Kept::default() };
+        let tables = versions.iter().map(|(name, version)| (Arc::clone(name), kept(*version))).collect();
+        let (entries, snapshots) = (next % options.snapshot_every.max(1), next / options.snapshot_every.max(1));
+        Self { ledger, shared, options, tables, entries, snapshots, last_vacuum: Instant::now() }
     }
 
     /// Follows the committer until it is gone.
@@ -106,6 +112,10 @@ impl Upkeep {
                 }
             }
             failpoint("checkpoint");
+            kept.checkpoints += 1;
+            if !kept.checkpoints.is_multiple_of(CLEAN_EVERY) {
+                continue;
+            }
             let Some(view) = &mut kept.view else { continue };
             for _ in 0..CLEANINGS_MAX {
                 if !still_ours(&ledger, &shared) {
@@ -128,13 +138,15 @@ impl Upkeep {
             return;
         }
         self.entries = 0;
+        self.snapshots += 1;
+        let cleanings = if self.snapshots.is_multiple_of(CLEAN_EVERY) { CLEANINGS_MAX } else { 0 };
         let (ledger, shared, older_than) = (Arc::clone(&self.ledger), Arc::clone(&self.shared), self.options.log_retention);
         // Entries that a table lacks are what its rolling forward needs.
         let (state, settled) = (shared.state(), shared.settled());
         let result = wait(async move {
             ledger.snapshot(&state).await?;
             let mut cleaned = 0;
-            for _ in 0..CLEANINGS_MAX {
+            for _ in 0..cleanings {
                 if overtaken_long_ago(&ledger, &shared).await? {
                     break;
                 }
