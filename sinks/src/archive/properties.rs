@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{Compression, ConvertedType, Encoding, LogicalType, TimeUnit, Type, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -144,12 +144,6 @@ impl Layout {
     }
 }
 
-/// The Arrow schema as `schema` without anything noted beside it.
-#[must_use]
-pub fn bare(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().clone()))
-}
-
 fn is_filtered(leaf: &ColumnDescriptor) -> bool {
     let parts = leaf.path().parts();
     let plain = leaf.max_rep_level() == 0 && parts.len() <= 2;
@@ -268,5 +262,58 @@ fn integer(value: i64, kind: Option<&LogicalType>, up: bool) -> Option<Value> {
             Some(time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into())
         }
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray};
+    use arrow::datatypes::Field;
+
+    use super::super::encode::Encoder;
+    use super::*;
+
+    fn batch(candid: Vec<Option<i64>>, ra: Vec<Option<f64>>) -> RecordBatch {
+        let rows = candid.len();
+        let ra: ArrayRef = Arc::new(Float64Array::from(ra));
+        let other: ArrayRef = Arc::new(Float64Array::from(vec![1.0; rows]));
+        let fields = vec![Field::new("ra", ra.data_type().clone(), true), Field::new("other", ra.data_type().clone(), true)];
+        let times = TimestampMicrosecondArray::from_iter_values((0..rows).map(|n| 1_780_000_000_000_001 + n as i64)).with_timezone("UTC");
+        let columns: [(&str, ArrayRef); 4] = [
+            ("candid", Arc::new(Int64Array::from(candid))),
+            ("objectId", Arc::new(StringArray::from_iter_values((0..rows).map(|n| format!("é{}", "x".repeat(n * 100)))))),
+            ("candidate", Arc::new(StructArray::new(fields.into(), vec![ra, other], None))),
+            ("kafka_timestamp", Arc::new(times)),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).expect("made to fit")
+    }
+
+    #[test]
+    fn statistics_bound_all_row_groups_and_leave_out_what_json_cannot_say() {
+        let first = batch(vec![Some(7), None], vec![Some(f64::NAN), Some(3.0)]);
+        let second = batch(vec![None, None], vec![Some(-1.0), None]);
+        for grain in [Grain::Fine, Grain::Coarse] {
+            let layout = Layout::new(&first.schema()).expect("parquet has these");
+            let mut encoder = Encoder::new(&layout, grain).expect("a file");
+            encoder.write(&first).expect("it fits");
+            encoder.flush().expect("a row group");
+            encoder.write(&second).expect("it fits");
+            let stats: Value = serde_json::from_str(&layout.stats(&encoder.finish().expect("a file").1)).expect("json");
+            assert_eq!(stats["numRecords"], 4);
+            assert_eq!((&stats["minValues"]["candid"], &stats["maxValues"]["candid"]), (&7.into(), &7.into()));
+            assert_eq!((&stats["nullCount"]["candid"], &stats["nullCount"]["candidate"]["ra"]), (&3.into(), &1.into()));
+            assert_eq!((&stats["minValues"]["candidate"]["ra"], &stats["maxValues"]["candidate"]["ra"]), (&(-1.0).into(), &3.0.into()));
+            assert!(stats["minValues"]["candidate"].get("other").is_none(), "nobody filters on it");
+            assert_eq!(stats["minValues"]["kafka_timestamp"], "2026-05-28T20:26:40.000Z");
+            assert_eq!(stats["maxValues"]["kafka_timestamp"], "2026-05-28T20:26:40.001Z");
+            let longest = stats["maxValues"]["objectId"].as_str().expect("a text");
+            assert!(longest.len() <= 64 && longest > format!("é{}", "x".repeat(100)).as_str(), "cut short, and rounded up: {longest}");
+        }
+        let endless = batch(vec![Some(1)], vec![Some(f64::INFINITY)]);
+        let layout = Layout::new(&endless.schema()).expect("parquet has these");
+        let mut encoder = Encoder::new(&layout, Grain::Fine).expect("a file");
+        encoder.write(&endless).expect("it fits");
+        let stats: Value = serde_json::from_str(&layout.stats(&encoder.finish().expect("a file").1)).expect("json");
+        assert!(stats["maxValues"].get("candidate").is_none(), "{stats}");
     }
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use arrow::array::Int64Array;
 use arrow::compute::concat_batches;
-use fink_dataflow::table::entry::State;
+use fink_dataflow::table::delta::Table;
+use fink_dataflow::table::entry::{Removed, State, TableChange};
 use fink_dataflow::table::fault::{Call, Fault, FaultyStore, Kind};
+use fink_dataflow::table::store::open;
 use futures::TryStreamExt;
 
 use super::super::files::Files;
 use super::super::memory::Memory;
-use super::super::samples::{batch, offsets, read as rows_of, ztf};
+use super::super::samples::{batch, commit, offsets, read as rows_of, ztf};
 use super::*;
 
 /// Stores one file a call, of these offsets.
@@ -97,4 +99,76 @@ fn a_wrong_count_or_a_failing_store_is_an_error() {
     let store = Arc::clone(archive.store());
     let listed: Vec<_> = wait(async move { store.list(None).try_collect().await }).expect("it lists");
     assert_eq!(listed.len(), 3, "two inputs and the merged file");
+}
+
+/// Set `FINK_PYTHON` to a Python that has deltalake, polars and pyarrow.
+#[test]
+fn python_reads_evolved_and_merged_files() {
+    let Ok(python) = std::env::var("FINK_PYTHON") else {
+        println!("skipped: FINK_PYTHON is not set");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let archive = open(&folder.path().display().to_string(), &Default::default()).expect("it can be made");
+    let (routes, mut state) = (routes(), State::default());
+    let mut table = Table::open(&archive, "alerts").expect("it opens");
+    let mut apply = |table: &mut Table, entry: u64, adds: Vec<DataFile>, removes: &[DataFile]| {
+        let pending = routes.pending(&state, [&Arc::from("alerts")]);
+        let (schema, partition_columns) = pending.schemas.into_values().next().map_or((None, Vec::new()), |(s, p)| (Some(s), p));
+        commit(&routes, &mut state, &["alerts"]);
+        let removes: Vec<Removed> = removes.iter().map(|file| Removed { path: file.path.clone(), rows: file.rows }).collect();
+        let change = TableChange {
+            table: "alerts".into(),
+            previous: table.applied(),
+            schema,
+            partition_columns,
+            adds,
+            data_change: removes.is_empty(),
+            removes,
+        };
+        table.apply(entry, &change).expect("it follows");
+    };
+    let small = [store(&archive, &routes, false, 0..30, 10), store(&archive, &routes, false, 30..60, 10)];
+    apply(&mut table, 0, small.to_vec(), &[]);
+    let evolved = [store(&archive, &routes, true, 60..400, 10), store(&archive, &routes, false, 400..401, 10)];
+    apply(&mut table, 1, evolved.to_vec(), &[]);
+    let script = r#"
+import sys, deltalake, polars, pyarrow.parquet
+t = deltalake.DeltaTable(sys.argv[1])
+rows = t.to_pyarrow_table().sort_by("offset").to_pylist()
+frame = polars.read_delta(sys.argv[1]).sort("offset").to_dicts()
+assert len(rows) == len(frame) == 401, (len(rows), len(frame))
+fine = lambda x: None if x % 7 == 0 else x + 0.5
+for a in (rows, frame):
+    for n, r in enumerate(a):
+        new = 60 <= n < 400
+        assert r["offset"] == r["candid"] == n and r["objectId"] == f"ZTF{n:08}", r
+        assert (r["topic"], r["partition"], r["record"], r["source"], r["incarnation"]) == ("ztf.night-1", 3, 0, "kafka:test", 0), r
+        assert (r["year"], r["month"], r["day"]) == (2024, 10, 4) and len(r["schema_id"]) == 16, r
+        assert r["kafka_timestamp"].timestamp() * 1000 == 1780000000000 + n and r["ingest_time"].microsecond == 999, r
+        assert r["candidate"]["jd"] == fine(n) and r["candidate"]["magpsf"] == (fine(n) if new else None), r
+        assert (r["publisher"] is not None) == new, r
+        p = r["prv_candidates"]
+        assert len(p) == n % 4 and [x["jd"] for x in p] == [fine(n * 10 + i) for i in range(n % 4)], r
+        assert all((x["fid"] is not None) == (new and (n * 10 + i) % 5 != 0) for i, x in enumerate(p)), r
+        assert r["cutout"]["stampData"] == bytes([n % 251]) * 10, r
+# What the statistics leave of a filter.
+part = t.to_pyarrow_dataset().to_table(filter=(pyarrow.dataset.field("candid") >= 395))
+assert sorted(part["candid"].to_pylist()) == list(range(395, 401))
+for path in t.file_uris():
+    names = pyarrow.parquet.read_schema(path).names
+    assert "offset" in names and "year" not in names, names
+print(len(t.file_uris()))
+"#;
+    let read = || {
+        let out =
+            std::process::Command::new(&python).args(["-c", script]).arg(folder.path().join("alerts")).output().expect("that Python runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    assert_eq!(read(), "4");
+    let all = [&small[..], &evolved[..]].concat();
+    let merged = Rewriter::new(archive.clone(), Arc::clone(&routes), 9).rewrite(&"alerts".into(), &all).expect("rewritten");
+    apply(&mut table, 2, vec![merged], &all);
+    assert_eq!(read(), "1");
 }
