@@ -148,7 +148,7 @@ section! {
         /// A commit is made before its time when it has grown to this size, in MiB.
         group_mib: u64 = Default("128"),
         /// The bound on the memory of open files, over all workers, in MiB: the largest is closed first.
-        writers_mib: u64 = Default("256"),
+        writers_mib: u64 = Default("160"),
         /// Small files of a night are merged in the background into files of about this size, in MiB; 0: they are not.
         compact_mib: u64 = Default("256"),
         /// Files that were merged into others stay this long for readers of older versions, in hours; at most 11.
@@ -241,7 +241,7 @@ section! {
         /// Threads that decode; as many as the machine has cores, at most 4, where none is given.
         workers: Option<u64> = Example("2"),
         /// The bound on messages in flight between source and archive, in MiB.
-        in_flight_mib: u64 = Default("192"),
+        in_flight_mib: u64 = Default("48"),
     }
 }
 
