@@ -44,9 +44,10 @@ fn numbers(noise: &mut Noise, count: usize, rows: usize) -> Vec<(Arc<Field>, Arr
             i if i % 17 == 0 => {
                 (format!("t{i}"), Arc::new(StringArray::from_iter_values((0..rows).map(|_| format!("ztf_{}", noise.next() % 50)))))
             }
-            i => {
-                (format!("x{i}"), Arc::new(Float32Array::from_iter((0..rows).map(|_| (noise.next() % 9 > 0).then(|| noise.unit() as f32)))))
-            }
+            i => (
+                format!("x{i}"),
+                Arc::new(Float32Array::from_iter((0..rows).map(|_| (!noise.next().is_multiple_of(9)).then(|| noise.unit() as f32)))),
+            ),
         };
         (Arc::new(Field::new(name, array.data_type().clone(), true)), array)
     };

@@ -9,15 +9,17 @@ pub struct Memory {
     writers: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
-    changed: (Mutex<()>, Condvar),
+    /// How often bytes were given back.
+    freed: Mutex<u64>,
+    changed: Condvar,
 }
 
 impl Memory {
     /// At most `max` bytes, for so many writers.
     #[must_use]
     pub fn new(max: usize, writers: usize) -> Arc<Self> {
-        let changed = (Mutex::new(()), Condvar::new());
-        Arc::new(Self { max, writers: writers.max(1), used: AtomicUsize::new(0), peak: AtomicUsize::new(0), changed })
+        let (used, peak) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { max, writers: writers.max(1), used, peak, freed: Mutex::new(0), changed: Condvar::new() })
     }
 
     /// Bytes held.
@@ -39,11 +41,17 @@ impl Memory {
         self.used() > self.max && own > self.max / self.writers
     }
 
-    /// Waits until something was given back since `used` was read.
-    pub fn wait(&self, used: usize) {
-        let mut guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.used() >= used && self.used() > 0 {
-            guard = self.changed.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    /// How often bytes were given back so far.
+    #[must_use]
+    pub fn freed(&self) -> u64 {
+        *self.freed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until bytes were given back once more than `seen` times.
+    pub fn wait(&self, seen: u64) {
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        while *freed == seen {
+            freed = self.changed.wait(freed).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -54,9 +62,9 @@ impl Memory {
 
     fn sub(&self, bytes: usize) {
         if bytes > 0 {
-            let _guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
             self.used.fetch_sub(bytes, Ordering::Relaxed);
-            self.changed.1.notify_all();
+            *self.freed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.changed.notify_all();
         }
     }
 }

@@ -18,7 +18,7 @@ use super::writer::WriterHandle;
 /// When the input ends, the writer flushes, so that a shutdown never waits for the commit interval.
 pub fn archive<'s>(input: StreamVec<'s, Moment, Decoded>, mut writer: WriterHandle) -> StreamVec<'s, Moment, Infallible> {
     let scope = input.scope();
-    let mut builder = OperatorBuilder::new("Archive".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("Archive".to_owned(), scope);
     writer.wake(scope.worker().sync_activator_for(builder.operator_info().address.to_vec()));
     // Connected: timely itself then holds the output back to the input's frontier and to what is retained here.
     let mut input = builder.new_input(input, Pipeline);

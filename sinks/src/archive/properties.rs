@@ -124,9 +124,9 @@ impl Layout {
         let mut parts = [Map::new(), Map::new(), Map::new()];
         for leaf in &self.filtered {
             let descriptor = &self.parquet.columns()[*leaf];
-            let groups = file.row_groups().iter().map(|group| group.column(*leaf).statistics());
+            let groups = file.row_groups().iter().map(|group| Some((group.column(*leaf).statistics()?, group.num_rows().unsigned_abs())));
             let Some(stats) = groups.collect::<Option<Vec<_>>>() else { continue };
-            let nulls: Option<u64> = stats.iter().map(|group| group.null_count_opt()).sum();
+            let nulls: Option<u64> = stats.iter().map(|(group, _)| group.null_count_opt()).sum();
             let bounds = bounds(&stats, descriptor);
             let found = [bounds.as_ref().map(|b| b.0.clone()), bounds.map(|b| b.1), nulls.map(Value::from)];
             for (part, value) in parts.iter_mut().zip(found) {
@@ -205,15 +205,15 @@ fn put(into: &mut Map<String, Value>, path: &[String], value: Value) {
 }
 
 /// The least and the greatest value over the row groups; `None` where one can't be said.
-fn bounds(groups: &[&Statistics], leaf: &ColumnDescriptor) -> Option<(Value, Value)> {
+fn bounds(groups: &[(&Statistics, u64)], leaf: &ColumnDescriptor) -> Option<(Value, Value)> {
     macro_rules! over {
         ($kind:path, $value:expr) => {{
             let (mut least, mut greatest) = (None, None);
-            for group in groups {
+            for (group, rows) in groups {
                 let $kind(stats) = group else { return None };
-                // A group without values has no bounds.
+                // Without bounds are a group of nulls only, and one of NaNs.
                 let (Some(low), Some(high)) = (stats.min_opt(), stats.max_opt()) else {
-                    if stats.null_count_opt().is_none() {
+                    if stats.null_count_opt()? < *rows {
                         return None;
                     }
                     continue;
@@ -229,7 +229,7 @@ fn bounds(groups: &[&Statistics], leaf: &ColumnDescriptor) -> Option<(Value, Val
             Some((value(least?, false)?, value(greatest?, true)?))
         }};
     }
-    match groups.first()? {
+    match groups.first()?.0 {
         Statistics::Boolean(_) => over!(Statistics::Boolean, |v: &bool, _| Some(Value::from(*v))),
         Statistics::Int32(_) if matches!(leaf.logical_type_ref(), None | Some(LogicalType::Integer { .. })) => {
             over!(Statistics::Int32, |v: &i32, _| Some(Value::from(*v)))
@@ -309,11 +309,13 @@ mod tests {
             let longest = stats["maxValues"]["objectId"].as_str().expect("a text");
             assert!(longest.len() <= 64 && longest > format!("é{}", "x".repeat(100)).as_str(), "cut short, and rounded up: {longest}");
         }
-        let endless = batch(vec![Some(1)], vec![Some(f64::INFINITY)]);
-        let layout = Layout::new(&endless.schema()).expect("parquet has these");
-        let mut encoder = Encoder::new(&layout, Grain::Fine).expect("a file");
-        encoder.write(&endless).expect("it fits");
-        let stats: Value = serde_json::from_str(&layout.stats(&encoder.finish().expect("a file").1)).expect("json");
-        assert!(stats["maxValues"].get("candidate").is_none(), "{stats}");
+        for unsayable in [f64::INFINITY, f64::NAN] {
+            let batch = batch(vec![Some(1)], vec![Some(unsayable)]);
+            let layout = Layout::new(&batch.schema()).expect("parquet has these");
+            let mut encoder = Encoder::new(&layout, Grain::Fine).expect("a file");
+            encoder.write(&batch).expect("it fits");
+            let stats: Value = serde_json::from_str(&layout.stats(&encoder.finish().expect("a file").1)).expect("json");
+            assert!(stats["maxValues"].get("candidate").is_none(), "{stats}");
+        }
     }
 }

@@ -170,8 +170,9 @@ fn read(
 
 /// The bytes of a row group, which stand in one run.
 fn extent(group: &RowGroupMetaData) -> Range<u64> {
-    let chunks = group.columns().iter().map(|column| column.byte_range());
-    chunks.fold(u64::MAX..0, |all, (start, length)| all.start.min(start)..all.end.max(start + length))
+    let chunks = || group.columns().iter().map(|column| column.byte_range());
+    let end = chunks().map(|(start, length)| start + length).max().unwrap_or(0);
+    chunks().map(|(start, _)| start).min().unwrap_or(end)..end
 }
 
 /// A part of a file, in memory.

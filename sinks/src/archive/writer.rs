@@ -277,16 +277,19 @@ impl Writer {
 
     /// Under memory pressure closes the largest files, until enough is on its way to the store, and waits for that.
     fn relieve(&mut self) -> Result<(), FilesError> {
-        while self.shared.memory.presses(self.files.held()) {
-            let used = self.shared.memory.used();
+        loop {
+            // Read first: what is given back from here on ends the wait.
+            let freed = self.shared.memory.freed();
+            if !self.shared.memory.presses(self.files.held()) {
+                return Ok(());
+            }
             let leaving = self.files.held() - self.files.open_bytes();
             if leaving >= self.files.open_bytes() {
-                self.shared.memory.wait(used);
+                self.shared.memory.wait(freed);
             } else if let Some(file) = self.files.close_largest()? {
                 self.store(file);
             }
         }
-        Ok(())
     }
 
     fn store(&mut self, file: ClosedFile) {
