@@ -13,7 +13,7 @@ use fink_sinks::archive::committer::{CommitOptions, Committer};
 use fink_sinks::archive::compacting::CompactionOptions;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::upload::Stuck;
-use fink_sinks::archive::writer::{self, Shared, WriterOptions, WriterThread};
+use fink_sinks::archive::writer::{self, Backlog, Shared, WriterOptions, WriterThread};
 use fink_sources::progress::ReaderState;
 use fink_sources::queue::Inlet;
 use fink_sources::reader::{Reader, Settings};
@@ -62,6 +62,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         }
         let progress = graph.reader.progress();
         let (figures, caught_up) = graph.gauges.read(&progress);
+        graph.backlog.note(progress.lag().unsigned_abs());
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             session.report(&figures);
             reported = Some(Instant::now());
@@ -86,6 +87,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
 /// The graph and all its threads.
 struct Running {
     gauges: Gauges,
+    backlog: Backlog,
     end: BeatsEnd,
     reader: Reader,
     writers: Vec<WriterThread>,
@@ -102,9 +104,9 @@ impl Running {
 
         let memory = Memory::new(run.commit.writers_bytes, run.workers);
         let shared = Shared { archive, routes, memory, sink: Arc::new(committer.clone()), stuck: Stuck::default() };
-        let (mut handles, mut writers) = (Vec::new(), Vec::new());
+        let (mut handles, mut writers, backlog) = (Vec::new(), Vec::new(), Backlog::default());
         for worker in 0..run.workers {
-            let (handle, thread) = writer::start(writer_options(worker, before.generation, &run.commit), shared.clone())?;
+            let (handle, thread) = writer::start(writer_options(worker, before.generation, &run.commit, backlog.clone()), shared.clone())?;
             handles.push(Mutex::new(Some(handle)));
             writers.push(thread);
         }
@@ -133,7 +135,7 @@ impl Running {
         })
         .map_err(|error| anyhow!("the workers can't start: {error}"))?;
         let gauges = Gauges { committer, before, budget, stuck: shared.stuck, durable };
-        Ok(Self { gauges, end, reader, writers, workers })
+        Ok(Self { gauges, backlog, end, reader, writers, workers })
     }
 
     /// Reads no more, and makes durable what was read.
@@ -187,8 +189,8 @@ fn commit_options(run: &ArchiveRun) -> CommitOptions {
     }
 }
 
-fn writer_options(worker: usize, generation: u64, commit: &Commit) -> WriterOptions {
-    WriterOptions { worker, generation, commit_interval: commit.interval, group_bytes_max: commit.group_bytes }
+fn writer_options(worker: usize, generation: u64, commit: &Commit, backlog: Backlog) -> WriterOptions {
+    WriterOptions { worker, generation, commit_interval: commit.interval, group_bytes_max: commit.group_bytes, backlog }
 }
 
 /// Sends alerts to a Kafka topic until the session is asked to stop, or the run's own end.

@@ -62,7 +62,7 @@ mod tests {
     use super::super::memory::Memory;
     use super::super::routes::Routes;
     use super::super::samples::{batch, decoded, ztf};
-    use super::super::writer::{Shared, WriterOptions, start};
+    use super::super::writer::{Backlog, Shared, WriterOptions, start};
     use super::*;
 
     #[test]
@@ -76,7 +76,13 @@ mod tests {
             stuck: Arc::default(),
         };
         // Only the end of the input, or a flush, closes a group.
-        let options = WriterOptions { worker: 0, generation: 1, commit_interval: Duration::from_secs(3600), group_bytes_max: usize::MAX };
+        let options = WriterOptions {
+            worker: 0,
+            generation: 1,
+            commit_interval: Duration::from_secs(3600),
+            group_bytes_max: usize::MAX,
+            backlog: Backlog::default(),
+        };
         let (handle, thread) = start(options, shared).expect("started");
         let handle = Mutex::new(Some(handle));
         timely::execute_directly(move |worker| {

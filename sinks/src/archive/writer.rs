@@ -6,6 +6,7 @@
 //! the group. [`Writer`] decides all this without a clock or a thread of its own; [`start`] gives it both.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ use super::upload::{Stored, Stuck, Uploader};
 
 /// Groups that may be closed and not durable; beyond, the writer waits for the committer.
 const UNDONE_MAX: usize = 16;
+/// How often a writer with an open group looks whether the backlog has ended.
+const BACKLOG_LOOK: Duration = Duration::from_millis(250);
 
 /// How a writer groups.
 #[derive(Clone, Debug)]
@@ -38,6 +41,31 @@ pub struct WriterOptions {
     pub commit_interval: Duration,
     /// The bytes at which a group closes.
     pub group_bytes_max: usize,
+    /// What holds while there is a backlog.
+    pub backlog: Backlog,
+}
+
+/// Whether the run works off a backlog: then a commit makes nothing visible that anybody waits for by the second, and groups
+/// may grow, since each file costs what a hundred rows do. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Backlog {
+    large: Arc<AtomicBool>,
+}
+
+impl Backlog {
+    /// The age at which a group closes while the backlog is large.
+    pub const INTERVAL: Duration = Duration::from_secs(10);
+    /// From so many messages on it is large.
+    pub const LARGE: u64 = 5_000;
+
+    /// Notes how many messages are to come.
+    pub fn note(&self, messages: u64) {
+        self.large.store(messages >= Self::LARGE, Ordering::Relaxed);
+    }
+
+    fn is_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
+    }
 }
 
 /// What the writers of a process share.
@@ -186,7 +214,8 @@ pub fn start(options: WriterOptions, shared: Shared) -> std::io::Result<(WriterH
 fn run(inbox: &Receiver<Command>, mut writer: Writer) -> Result<(), FilesError> {
     loop {
         let command = match writer.deadline() {
-            Some(deadline) => inbox.recv_deadline(deadline),
+            // The backlog may end before the deadline that it has put off.
+            Some(deadline) => inbox.recv_deadline(deadline.min(Instant::now() + BACKLOG_LOOK)),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match command {
@@ -228,7 +257,9 @@ impl Writer {
 
     /// When the open group closes by age.
     fn deadline(&self) -> Option<Instant> {
-        self.group.as_ref().map(|group| group.since + self.options.commit_interval)
+        let Self { options: WriterOptions { commit_interval, backlog, .. }, .. } = self;
+        let interval = if backlog.is_large() { Backlog::INTERVAL.max(*commit_interval) } else { *commit_interval };
+        self.group.as_ref().map(|group| group.since + interval)
     }
 
     fn take(&mut self, now: Instant, number: u64, moment: Moment, decoded: Vec<Decoded>) -> Result<(), FilesError> {

@@ -19,7 +19,13 @@ fn shared(archive: &Archive, memory: usize, sink: impl Fn(Group) + Send + Sync +
 }
 
 fn options() -> WriterOptions {
-    WriterOptions { worker: 2, generation: 5, commit_interval: Duration::from_secs(1), group_bytes_max: 64 << 20 }
+    WriterOptions {
+        worker: 2,
+        generation: 5,
+        commit_interval: Duration::from_secs(1),
+        group_bytes_max: 64 << 20,
+        backlog: Backlog::default(),
+    }
 }
 
 /// A writer without a thread, and the groups that it hands on.
@@ -67,6 +73,25 @@ fn a_group_closes_by_age_counted_from_its_first_chunk() {
     (group.done)();
     assert_eq!(writer.acks.durable.lock().expect("not poisoned").pop(), Some(0..2));
     assert_eq!(*writer.acks.undone.lock().expect("not poisoned"), 0);
+}
+
+#[test]
+fn a_group_grows_older_while_the_backlog_is_large() {
+    let archive = Archive::in_memory();
+    let backlog = Backlog::default();
+    let (mut writer, groups) = writer(&archive, usize::MAX, WriterOptions { backlog: backlog.clone(), ..options() });
+    let start = Instant::now();
+    backlog.note(Backlog::LARGE);
+    writer.take(start, 0, Moment::new(0, 7), vec![decoded(vec![one(0..3)], vec![])]).expect("taken");
+    writer.tick(start + Duration::from_secs(9)).expect("nothing is due");
+    assert!(writer.group.is_some());
+    backlog.note(Backlog::LARGE - 1);
+    writer.tick(start + Duration::from_secs(9)).expect("closed");
+    assert_eq!(groups.recv().expect("handed on").passed.len(), 1);
+    backlog.note(Backlog::LARGE);
+    writer.take(start, 1, Moment::new(0, 8), vec![decoded(vec![one(3..4)], vec![])]).expect("taken");
+    writer.tick(start + Backlog::INTERVAL).expect("closed");
+    assert!(writer.group.is_none());
 }
 
 #[test]
