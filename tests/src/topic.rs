@@ -73,6 +73,13 @@ fn administer<T>(brokers: &str, what: impl AsyncFnOnce(&AdminClient<DefaultClien
     runtime.block_on(what(&admin, &options))
 }
 
+fn producer(brokers: &str, delivered: &Deliveries) -> ThreadedProducer<Deliveries> {
+    let mut config = client(brokers);
+    config.set("enable.idempotence", "true").set("linger.ms", "2").set("message.max.bytes", "31457280");
+    config.set("queue.buffering.max.kbytes", "131072").set("batch.size", "1000000");
+    config.create_with_context(delivered.clone()).expect("a producer can be made")
+}
+
 impl Topic {
     /// Creates a topic with so many partitions.
     #[must_use]
@@ -87,10 +94,7 @@ impl Topic {
         let result = administer(brokers, async |admin, options| admin.create_topics([&new], options).await).expect("the broker answers");
         assert!(result.iter().all(Result::is_ok), "{result:?}");
         let delivered = Deliveries::default();
-        let mut config = client(brokers);
-        config.set("enable.idempotence", "true").set("linger.ms", "2").set("message.max.bytes", "31457280");
-        config.set("queue.buffering.max.kbytes", "131072").set("batch.size", "1000000");
-        let producer = config.create_with_context(delivered.clone()).expect("a producer can be made");
+        let producer = producer(brokers, &delivered);
         let next = vec![0; usize::try_from(partitions).expect("partitions")];
         Self {
             name: name.to_owned(),
@@ -118,6 +122,9 @@ impl Topic {
         let new = NewPartitions::new(&self.name, count);
         let result = administer(&self.brokers, async |admin, options| admin.create_partitions([&new], options).await);
         assert!(result.expect("the broker answers").iter().all(Result::is_ok), "partitions can be added");
+        // A producer learns of new partitions minutes later; a new one knows them at once.
+        self.flush();
+        self.producer = producer(&self.brokers, &self.delivered);
         self.next.resize(count, 0);
     }
 

@@ -50,7 +50,7 @@ fn what_kafka_no_longer_holds_is_a_hole_until_a_person_accepts_it() {
     let archive = room.archive_text();
     let (good, said) = judge::try_check(&room.logs(), &brokers, &[&topic], &archive, &[]);
     assert!(!good && said.contains("100") && said.contains("120"), "a hole was not reported:\n{said}");
-    let hole = ["hole", "accept", "--archive", &archive, "alerts/0:100-120"];
+    let hole = ["hole", "accept", "alerts/0", "100", "120", "--archive", &archive];
     let (status, said) = Fink::new(&room.logs(), &hole).run();
     assert!(status.success(), "{said}");
     judge::checks(&room.logs(), &brokers, &[&topic], &archive, &[]);

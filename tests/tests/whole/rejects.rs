@@ -107,7 +107,7 @@ fn a_reject_moves_to_the_alerts_when_it_can_be_decoded() {
     assert!(run.stop().success(), "{}", run.said());
     // The schema turns up: 704 is the id in the messages.
     std::fs::write(schemas.join("704.avsc"), schema).expect("a schema can be written");
-    let retry = ["rejects", "retry", "--all", "--archive", &room.archive_text(), "-c", &configuration];
+    let retry = ["rejects", "retry", "--archive", &room.archive_text(), "-c", &configuration];
     let (status, said) = Fink::new(&room.logs(), &retry).run();
     assert!(status.success(), "{said}");
     judge::holds(&room.archive(), &[&topic]);
