@@ -68,6 +68,13 @@ pub fn checks(logs: &Path, brokers: &str, topics: &[&Topic], archive: &str, envi
     said
 }
 
+/// Runs `fink check --holes`: whether all is there, and what it printed.
+#[must_use]
+pub fn whole(logs: &Path, brokers: &str, topic: &Topic, archive: &str) -> (bool, String) {
+    let (status, said) = Fink::new(logs, &["check", "--holes", "--brokers", brokers, "--topic", &topic.name, "--archive", archive]).run();
+    (status.success(), said)
+}
+
 /// Runs `fink check`: whether it agrees, and what it printed.
 #[must_use]
 pub fn try_check(logs: &Path, brokers: &str, topics: &[&Topic], archive: &str, environment: &[(String, String)]) -> (bool, String) {
