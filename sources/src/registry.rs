@@ -133,7 +133,8 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 /// A folder of schemas by id: `<id>.avsc`, or `<id>/` with a schema split over files (as LSST's are), whose names are the
-/// full names of what they define and one of which nobody refers to.
+/// full names of what they define and one of which nobody refers to. Or LSST's own: `<major>/<minor>/` holds the files of
+/// the id `100 * major + minor`, such as `11/0/` those of 1100.
 pub struct Folder {
     path: PathBuf,
 }
@@ -152,11 +153,11 @@ impl Folder {
 impl Lookup for Folder {
     fn find(&mut self, id: u32) -> Found {
         let file = self.path.join(format!("{id}.avsc"));
-        let folder = self.path.join(id.to_string());
+        let folders = [self.path.join(id.to_string()), self.path.join((id / 100).to_string()).join((id % 100).to_string())];
         let found = if file.is_file() {
             std::fs::read_to_string(&file).map_err(|error| RegistryError::Folder(file, error))
-        } else if folder.is_dir() {
-            split_schema(&folder)
+        } else if let Some(folder) = folders.iter().find(|folder| holds_schemas(folder)) {
+            split_schema(folder)
         } else {
             return Found::Denied;
         };
@@ -165,6 +166,12 @@ impl Lookup for Folder {
             Err(error) => Found::Failed(error.to_string()),
         }
     }
+}
+
+/// Whether a folder holds `.avsc` files itself: `11/` of `11/0/` does not, and is no schema of the id 11.
+fn holds_schemas(folder: &Path) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| file.path()).any(|path| path.extension().is_some_and(|extension| extension == "avsc"))
 }
 
 /// A schema that is split over the `.avsc` files of a folder, as one: the one that no other refers to, with the others put in
@@ -355,5 +362,24 @@ mod tests {
         let schema: Value = serde_json::from_str(&json).expect("json");
         assert_eq!(schema["fields"][0]["type"][1]["fields"][0]["type"]["name"], "src");
         assert_eq!(schema["fields"][1]["type"], "src");
+    }
+
+    #[test]
+    fn a_folder_may_be_laid_out_as_lsst_has_it() {
+        let given = std::env::var_os("FINK_SHARED").map(PathBuf::from);
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(2).map(|above| above.join("shared"));
+        let folder = given.into_iter().chain(above).map(|shared| shared.join("data/lsst/schemas")).find(|folder| folder.is_dir());
+        let Some(folder) = folder else {
+            println!("skipped: no schemas of LSST here (set FINK_SHARED to the folder that holds data/)");
+            return;
+        };
+        let mut lookup = Folder::open(&folder).expect("folder");
+        let Found::Schema(json) = lookup.find(1100) else { panic!("no schema 1100") };
+        let schema: Value = serde_json::from_str(&json).expect("json");
+        assert_eq!((schema["namespace"].as_str(), schema["name"].as_str()), (Some("lsst.v11_0"), Some("alert")));
+        let field = |name: &str| schema["fields"].as_array().expect("fields").iter().find(|field| field["name"] == name).cloned();
+        assert_eq!(field("diaSource").expect("a field")["type"]["name"], "diaSource");
+        // `11/` is a folder of versions, `11/1/` is not there.
+        assert_eq!((lookup.find(11), lookup.find(1101)), (Found::Denied, Found::Denied));
     }
 }

@@ -197,7 +197,7 @@ section! {
     SchemasSection = "schemas" {
         /// The schema registry, for messages in Confluent's framing (LSST).
         registry: Option<String> = Example("\"https://registry.example.org\""),
-        /// Or a folder of schemas by id.
+        /// Or a folder of schemas by id: ID.avsc, ID/*.avsc, or as LSST has them, MAJOR/MINOR/*.avsc (1100 is 11/0).
         folder: Option<String> = Example("\"/etc/fink/schemas\""),
         /// For bare datums: the schema by topic ("*": of any topic), an .avsc file or an Avro file with that schema.
         datum: Option<BTreeMap<String, String>> = Example("{ \"ztf-stream-sim\" = \"template.avro\" }"),
