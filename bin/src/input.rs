@@ -143,7 +143,7 @@ fn bare_and_lookup(settings: &SchemaSettings) -> anyhow::Result<(Arc<SchemaBook>
     }
     let lookup: Option<Box<dyn Lookup>> = match (&settings.registry, &settings.folder) {
         (Some(_), Some(_)) => bail!("a schema registry and a folder of schemas are both given: which of them knows an id?"),
-        (Some(url), None) => Some(Box::new(Registry::new(url, None)?)),
+        (Some(url), None) => Some(Box::new(Registry::new(url, settings.login.clone())?)),
         (None, Some(folder)) => Some(Box::new(Folder::open(folder)?)),
         (None, None) => None,
     };

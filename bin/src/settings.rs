@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fink_sources::kafka::{Sasl, Tls};
+use fink_sources::kafka::{Sasl, Secret, Tls};
 
 /// `fink start archive`.
 #[derive(Clone, Debug)]
@@ -169,6 +169,8 @@ pub struct FilesInput {
 pub struct Schemas {
     /// The schema registry's URL.
     pub registry: Option<String>,
+    /// Who we are to the registry, where it asks.
+    pub login: Option<(String, Secret)>,
     /// A folder of schemas by id.
     pub folder: Option<PathBuf>,
     /// The schema (a `.avsc` file, or an Avro container whose schema is taken) of bare datums, by topic; `*`: of any topic.

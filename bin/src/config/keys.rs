@@ -197,6 +197,12 @@ section! {
     SchemasSection = "schemas" {
         /// The schema registry, for messages in Confluent's framing (LSST).
         registry: Option<String> = Example("\"https://registry.example.org\""),
+        /// Who we are, where the registry asks.
+        username: Option<String> = Example("\"fink\""),
+        /// The environment variable that holds the password for it.
+        password_env: Option<String> = Example("\"FINK_REGISTRY_PASSWORD\""),
+        /// Or the file that holds it.
+        password_file: Option<String> = Example("\"/etc/fink/registry-password\""),
         /// Or a folder of schemas by id: ID.avsc, ID/*.avsc, or as LSST has them, MAJOR/MINOR/*.avsc (1100 is 11/0).
         folder: Option<String> = Example("\"/etc/fink/schemas\""),
         /// For bare datums: the schema by topic ("*": of any topic), an .avsc file or an Avro file with that schema.

@@ -179,21 +179,27 @@ impl Configured {
 
     fn password(&self) -> Result<Secret, ConfigError> {
         let kafka = &self.config.kafka;
-        // Looked up now, so that a missing one is told before anything starts; kept by its place only.
-        match (&kafka.password_env, &kafka.password_file) {
-            (Some(_), Some(_)) => Err(self.wrong("kafka.password_file", "password_env is set too: one of them is enough")),
+        self.secret("kafka", &kafka.password_env, &kafka.password_file)?.ok_or_else(|| {
+            let what = "or kafka.password_file is needed with a sasl security: name the variable that holds the password";
+            self.wrong("kafka.password_env", what)
+        })
+    }
+
+    /// The password of a section. It is looked up now, so that a missing one is told before anything starts, and kept by
+    /// its place only.
+    fn secret(&self, section: &str, env: &Option<String>, file: &Option<String>) -> Result<Option<Secret>, ConfigError> {
+        let wrong = |key: &str, what: String| self.wrong(&format!("{section}.{key}"), what);
+        match (env, file) {
+            (Some(_), Some(_)) => Err(wrong("password_file", "password_env is set too: one of them is enough".to_owned())),
             (Some(name), None) => match secrets::from_env(name) {
-                Ok(_) => Ok(Secret::Env(name.clone())),
-                Err(what) => Err(self.wrong("kafka.password_env", what)),
+                Ok(_) => Ok(Some(Secret::Env(name.clone()))),
+                Err(what) => Err(wrong("password_env", what)),
             },
             (None, Some(file)) => match secrets::from_file(Path::new(file)) {
-                Ok(_) => Ok(Secret::File(PathBuf::from(file))),
-                Err(what) => Err(self.wrong("kafka.password_file", what)),
+                Ok(_) => Ok(Some(Secret::File(PathBuf::from(file)))),
+                Err(what) => Err(wrong("password_file", what)),
             },
-            (None, None) => {
-                let what = "or kafka.password_file is needed with a sasl security: name the variable that holds the password";
-                Err(self.wrong("kafka.password_env", what))
-            }
+            (None, None) => Ok(None),
         }
     }
 
@@ -295,10 +301,29 @@ impl Configured {
             datum.insert(topic.clone(), PathBuf::from(file));
         }
         let unknown_after = self.duration("schemas.unknown_after_s", schemas.unknown_after_s, 1.0)?;
-        Ok(Schemas { registry: schemas.registry.clone(), folder, datum, unknown_after })
+        Ok(Schemas { registry: schemas.registry.clone(), login: self.login()?, folder, datum, unknown_after })
     }
 
-    fn commit(&self) -> Result<Commit, ConfigError> {
+    /// Who we are to the schema registry, if it asks.
+    fn login(&self) -> Result<Option<(String, Secret)>, ConfigError> {
+        let schemas = &self.config.schemas;
+        match (&schemas.username, self.secret("schemas", &schemas.password_env, &schemas.password_file)?) {
+            (Some(_), _) if schemas.registry.is_none() => Err(self.wrong("schemas.username", "there is no schemas.registry to show it to")),
+            (Some(name), Some(password)) => Ok(Some((name.clone(), password))),
+            (None, None) => Ok(None),
+            (Some(_), None) => {
+                let what = "schemas.password_env or schemas.password_file is needed with it: name the variable that holds the password";
+                Err(self.wrong("schemas.username", what))
+            }
+            (None, Some(_)) => Err(self.wrong("schemas.username", "is needed with the password for the registry")),
+        }
+    }
+
+    /// How the archive is written.
+    ///
+    /// # Errors
+    /// When a bound is none.
+    pub fn commit(&self) -> Result<Commit, ConfigError> {
         let archive = &self.config.archive;
         if archive.group_mib == 0 {
             return Err(self.wrong("archive.group_mib", "at least 1 MiB is needed"));
@@ -400,6 +425,24 @@ mod tests {
         assert!(error.starts_with("fink.toml:2: schemas.folder: /nowhere/at/all: "), "{error}");
         let error = run(&format!("[schemas]\n[schemas.datum]\nt = \"{}\"\n", folder.path().display())).unwrap_err();
         assert!(error.contains("schemas.datum") && error.contains("is a folder"), "{error}");
+    }
+
+    #[test]
+    fn takes_the_login_of_the_registry_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let password = format!("password_file = \"{}\"\n", file.display());
+        let registry = "[schemas]\nregistry = \"http://h:8081\"\n";
+        let run_ = run(&format!("{registry}username = \"u\"\n{password}")).unwrap();
+        assert!(!format!("{run_:?}").contains("hunter2"));
+        let (name, secret) = run_.schemas.login.unwrap();
+        assert_eq!((name.as_str(), secret.reveal().unwrap().as_str()), ("u", "hunter2"));
+        for half in ["username = \"u\"\n", &password, "username = \"u\"\npassword_env = \"FINK_NO_SUCH_VARIABLE\"\n"] {
+            let error = run(&format!("{registry}{half}")).unwrap_err();
+            assert!(error.contains("schemas.") && !error.contains("hunter2"), "{error}");
+        }
+        assert!(run(&format!("[schemas]\nusername = \"u\"\n{password}")).unwrap_err().contains("no schemas.registry"));
     }
 
     #[test]

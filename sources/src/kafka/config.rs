@@ -68,7 +68,7 @@ pub struct Tls {
 }
 
 /// Something that must not be seen: kept outside of configuration files, never printed.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum Secret {
     /// In an environment variable of this name.
     Env(String),
