@@ -68,6 +68,35 @@ impl ArchiveArgs {
     }
 }
 
+/// Where schemas come from that messages do not carry.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Schemas")]
+pub struct SchemaArgs {
+    /// The schema registry
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
+    /// A folder of schemas by id
+    #[arg(long, value_name = "FOLDER")]
+    schemas: Option<String>,
+    /// The schema of bare datums
+    #[arg(long, value_name = "FILE")]
+    schema: Option<String>,
+}
+
+impl SchemaArgs {
+    /// The flags that win over the file.
+    #[must_use]
+    pub fn flags(&self) -> Vec<Flag> {
+        let datum = self.schema.as_deref().map(|file| toml::Table::from_iter([("*".to_owned(), file.into())]).into());
+        let all = [
+            ("--registry", "registry", self.registry.as_deref().map(Into::into)),
+            ("--schemas", "folder", self.schemas.as_deref().map(Into::into)),
+            ("--schema", "datum", datum),
+        ];
+        all.into_iter().filter_map(|(flag, key, value)| Some(Flag { flag, section: "schemas", key, value: value? })).collect()
+    }
+}
+
 /// How to reach Kafka.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Kafka")]

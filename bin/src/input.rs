@@ -1,5 +1,6 @@
 //! Opens what a run listens to: the source, and the schemas that its messages do not carry.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,21 +119,48 @@ pub fn schemas(run: &ArchiveRun) -> anyhow::Result<(Arc<SchemaBook>, Arc<dyn Sch
     Ok((book, Arc::new(resolver)))
 }
 
-/// A book of the schemas of today, of bare datums and of these ids, looked up here and now.
-///
-/// # Errors
-/// When a schema can't be read, or the registry does not answer.
-pub fn book(settings: &SchemaSettings, ids: impl IntoIterator<Item = u32>) -> anyhow::Result<Arc<SchemaBook>> {
-    let (book, lookup) = bare_and_lookup(settings)?;
-    let Some(mut lookup) = lookup else { return Ok(book) };
-    for id in ids {
-        match lookup.find(id) {
-            Found::Schema(json) => book.know(id, &json),
-            Found::Denied => book.deny(id),
-            Found::Failed(reason) => bail!("schema {id} can't be looked up: {reason}"),
-        }
+/// The schemas of today, looked up here and now: for those who repair, and can wait.
+pub struct Library {
+    book: Arc<SchemaBook>,
+    lookup: Option<Box<dyn Lookup>>,
+    asked: BTreeSet<u32>,
+}
+
+impl Library {
+    /// A library of these settings; it holds the schemas of bare datums.
+    ///
+    /// # Errors
+    /// When a schema's file, or the folder of schemas, can't be read.
+    pub fn open(settings: &SchemaSettings) -> anyhow::Result<Self> {
+        let (book, lookup) = bare_and_lookup(settings)?;
+        Ok(Self { book, lookup, asked: BTreeSet::new() })
     }
-    Ok(book)
+
+    /// What is known.
+    #[must_use]
+    pub fn book(&self) -> Arc<SchemaBook> {
+        Arc::clone(&self.book)
+    }
+
+    /// Looks up those of these ids that were not yet; one that nobody has stays unknown.
+    ///
+    /// # Errors
+    /// When the registry does not answer.
+    pub fn learn(&mut self, ids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
+        let Some(lookup) = &mut self.lookup else { return Ok(()) };
+        for id in ids {
+            if self.asked.contains(&id) {
+                continue;
+            }
+            match lookup.find(id) {
+                Found::Schema(json) => self.book.know(id, &json),
+                Found::Denied => self.book.deny(id),
+                Found::Failed(reason) => bail!("schema {id} can't be looked up: {reason}"),
+            }
+            self.asked.insert(id);
+        }
+        Ok(())
+    }
 }
 
 /// A book of the schemas of bare datums, and where schemas by id are looked up, if anywhere.

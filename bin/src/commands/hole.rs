@@ -1,27 +1,50 @@
 //! `fink hole`: offsets that were never dealt with, and that the source no longer holds.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use fink_dataflow::{Coverage, Log};
 use fink_sinks::archive::committer::Request;
+use fink_sources::kafka::{KafkaSource, Topics};
 
 use super::check::{holes_text, open};
 use crate::audit::{self, reach::Reach, snapshot};
-use crate::cli::{ArchiveArgs, KafkaArgs};
-use crate::config::{Configured, load};
-use crate::repair::take;
+use crate::cli::{ArchiveArgs, KafkaArgs, SchemaArgs};
+use crate::config::{Configured, Flag, load};
+use crate::input::{Library, kafka_config};
+use crate::repair::fill::{Elsewhere, Filled};
+use crate::repair::{self, take};
+use crate::settings::KafkaClient;
 
 const EXAMPLES: &str = "\
 Examples:
   fink hole list --brokers localhost:9092
   fink hole accept ztf/3 1170 1205                    the offsets 1170 to 1204 are lost: say so
   fink hole accept --all --brokers localhost:9092     all that Kafka holds no longer
+  fink hole fill --topic ztf --partition 3 --offsets 1170..1205 --from-brokers mirror:9092
+                                                      archive them from a Kafka that still holds these offsets
 
-A hole is an interval of offsets that nobody read before Kafka deleted them. It is reported until a person accepts
-it. Accepted offsets stay counted as such, apart from what is archived. The archive service must be stopped.";
+A hole is an interval of offsets that nobody read before Kafka deleted them. It is reported until it is filled, or a
+person accepts it. Accepted offsets stay counted as such, apart from what is archived. To accept and to fill, the
+archive service must be stopped.";
 
-/// List and accept what is lost
+const FILL: &str = "\
+Examples:
+  fink hole fill --topic ztf --partition 3 --offsets 1170..1205 --brokers localhost:9092 --from-brokers mirror:9092
+  fink hole fill ... --from-topic ztf-copy --from-partition 0        where it is called otherwise there
+  fink hole fill ... --from-config mirror.toml                       where the other Kafka asks for a login, or TLS
+
+Messages are archived (or rejected) as messages of the log that lost them, at the offsets that they have in the other
+Kafka, which must be the same. Where the other Kafka still holds the message that was archived last, it is compared,
+and a difference refused. Only a hole is filled: offsets that `fink hole list` shows; without --brokers the source is
+not asked, and a gap below what is archived counts. What the other Kafka does not hold is told, and stays missing:
+then the exit code is 1.";
+
+/// List, accept and fill what is lost
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct HoleArgs {
@@ -35,8 +58,9 @@ enum What {
     List(ListArgs),
     /// Accept holes as lost
     Accept(AcceptArgs),
-    /// Fill a hole from elsewhere
-    Fill(FillArgs),
+    /// Fill a hole from another Kafka that still holds the same offsets
+    #[command(after_help = FILL)]
+    Fill(Box<FillArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +93,39 @@ struct AcceptArgs {
 struct FillArgs {
     #[command(flatten)]
     archive: ArchiveArgs,
+    /// The partition that has the hole (its topic: --topic)
+    #[arg(long)]
+    partition: i32,
+    /// The offsets to fill; the last is excluded
+    #[arg(long, value_name = "START..END", value_parser = offsets)]
+    offsets: Range<i64>,
+    /// The log's source, where several have that topic
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// The topic's incarnation, where it has several
+    #[arg(long, value_name = "NUMBER")]
+    incarnation: Option<u32>,
+    /// The bootstrap servers of the other Kafka
+    #[arg(long, value_name = "HOST:PORT,...", required_unless_present = "from_config")]
+    from_brokers: Option<String>,
+    /// A configuration whose [kafka] says how to reach the other Kafka: login, TLS, properties
+    #[arg(long, value_name = "FILE")]
+    from_config: Option<PathBuf>,
+    /// The topic's name there [default: the same]
+    #[arg(long, value_name = "NAME")]
+    from_topic: Option<String>,
+    /// The partition there [default: the same]
+    #[arg(long, value_name = "PARTITION")]
+    from_partition: Option<i32>,
+    #[command(flatten)]
+    schemas: SchemaArgs,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+fn offsets(text: &str) -> Result<Range<i64>, String> {
+    let range = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
+    range.filter(|range| 0 <= range.start && !range.is_empty()).ok_or_else(|| "write START..END, such as 1170..1205".to_owned())
 }
 
 /// Runs it.
@@ -84,7 +141,7 @@ pub fn run(args: &HoleArgs) -> anyhow::Result<ExitCode> {
             Ok(if report.holes == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         What::Accept(args) => accept(args),
-        What::Fill(_) => anyhow::bail!("a hole can't be filled yet: this release can only list and accept them"),
+        What::Fill(args) => fill(args),
     }
 }
 
@@ -128,4 +185,89 @@ fn accept(args: &AcceptArgs) -> anyhow::Result<ExitCode> {
     done?;
     println!("accepted {} offsets as lost", accepted.len());
     Ok(ExitCode::SUCCESS)
+}
+
+fn fill(args: &FillArgs) -> anyhow::Result<ExitCode> {
+    let mut flags = args.archive.flags();
+    flags.extend(args.kafka.flags().into_iter().chain(args.schemas.flags()));
+    let configured = load(args.archive.config.as_deref(), flags)?;
+    let [topic] = args.kafka.topics().try_into().map_err(|_| anyhow::anyhow!("name the one topic that has the hole: --topic NAME"))?;
+    let report = report(&configured)?;
+    let log = hole_of(&report, &topic, args)?;
+    let mut other = elsewhere(args, &topic)?;
+    let archive = open(&configured)?;
+    let mark = snapshot::state(&archive)?.logs.get(&log).and_then(|known| known.mark);
+    if let Some(mark) = mark {
+        match other.agrees(&mark)? {
+            Some(true) => {}
+            Some(false) => anyhow::bail!(
+                "the other Kafka holds another message at offset {} than was archived of {log}: its offsets are not the same",
+                mark.offset
+            ),
+            None => tracing::warn!(offset = mark.offset, "the other Kafka does not hold the message archived last: not compared"),
+        }
+    }
+    let (library, piece_bytes) = (Library::open(&configured.schemas()?)?, configured.commit()?.group_bytes);
+    let (committer, routes) = take(&archive)?;
+    let filled = repair::fill::fill((&archive, &committer, &routes), (&log, args.offsets.clone()), &mut other, library, piece_bytes);
+    committer.stop()?;
+    let Filled { tally, missing } = filled?;
+    let (archived, rejected, empty) = (tally.archived, tally.rejected, tally.empty);
+    println!("{log}: filled {} offsets: {archived} archived, {rejected} rejected, {empty} empty", tally.messages);
+    for span in &missing {
+        println!(
+            "{log} {}..{}: {} offsets are still missing: the other Kafka does not hold them",
+            span.start,
+            span.end,
+            span.end - span.start
+        );
+    }
+    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The log that has this hole, whole.
+fn hole_of(report: &audit::Report, topic: &str, args: &FillArgs) -> anyhow::Result<Log> {
+    let meant = |log: &&audit::LogReport| {
+        log.topic == topic
+            && log.partition == args.partition
+            && args.source.as_ref().is_none_or(|source| *source == log.source)
+            && args.incarnation.is_none_or(|incarnation| incarnation == log.incarnation)
+    };
+    let logs: Vec<_> = report.logs.iter().filter(meant).collect();
+    anyhow::ensure!(!logs.is_empty(), "nothing was ever read of {topic}/{}: `fink check` lists what was", args.partition);
+    let Range { start, end } = args.offsets;
+    let has = |log: &&&audit::LogReport| log.holes.iter().any(|(from, to)| *from <= start && end <= *to);
+    match logs.iter().filter(has).collect::<Vec<_>>().as_slice() {
+        [log] => Ok(Log::new(&log.source, &log.topic, log.incarnation, log.partition)),
+        [] => {
+            let holes: Vec<_> = logs.iter().flat_map(|log| &log.holes).map(|(from, to)| format!("{from}..{to}")).collect();
+            let holes = if holes.is_empty() { "none".to_owned() } else { holes.join(", ") };
+            anyhow::bail!("{start}..{end} of {topic}/{} is no hole: holes there are {holes}", args.partition)
+        }
+        several => {
+            let named: Vec<_> = several.iter().map(|log| format!("{} of {}", audit::name(log), log.source)).collect();
+            anyhow::bail!("several have that hole, say which by --source and --incarnation: {}", named.join(", "))
+        }
+    }
+}
+
+/// The other Kafka.
+fn elsewhere(args: &FillArgs, topic: &str) -> anyhow::Result<Elsewhere> {
+    let client = match &args.from_config {
+        Some(file) => {
+            let value = args.from_brokers.as_deref();
+            let flag = |brokers: &str| Flag { flag: "--from-brokers", section: "kafka", key: "brokers", value: brokers.into() };
+            let client = load(Some(file), value.map(flag).into_iter().collect())?.kafka_client()?;
+            client.with_context(|| format!("{} names no kafka.brokers", file.display()))?
+        }
+        None => KafkaClient {
+            brokers: args.from_brokers.clone().context("--from-brokers or --from-config is needed")?,
+            sasl: None,
+            tls: None,
+            properties: BTreeMap::new(),
+        },
+    };
+    let topic = args.from_topic.as_deref().unwrap_or(topic);
+    let source = KafkaSource::new(&kafka_config(&client, Topics::Names(vec![topic.to_owned()])))?;
+    Ok(Elsewhere::new(Box::new(source), topic, args.from_partition.unwrap_or(args.partition)))
 }

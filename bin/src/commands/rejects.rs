@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 
 use super::check::open;
 use super::show::columns;
-use crate::cli::ArchiveArgs;
-use crate::config::{Flag, load};
+use crate::cli::{ArchiveArgs, SchemaArgs};
+use crate::config::load;
 use crate::repair::rejects::{Place, Rejected, Which, files, read};
 use crate::repair::{retry, take};
 
@@ -89,15 +89,8 @@ struct RetryArgs {
     /// Only these messages
     #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
     places: Vec<Place>,
-    /// The schema registry
-    #[arg(long, value_name = "URL")]
-    registry: Option<String>,
-    /// A folder of schemas by id
-    #[arg(long, value_name = "FOLDER")]
-    schemas: Option<String>,
-    /// The schema of bare datums
-    #[arg(long, value_name = "FILE")]
-    schema: Option<String>,
+    #[command(flatten)]
+    schemas: SchemaArgs,
 }
 
 /// Runs it.
@@ -179,10 +172,7 @@ fn show(args: &ShowArgs) -> anyhow::Result<ExitCode> {
 
 fn retry_all(args: &RetryArgs) -> anyhow::Result<ExitCode> {
     let mut flags = args.archive.flags();
-    let mut set = |flag, key, value: Option<toml::Value>| flags.extend(value.map(|value| Flag { flag, section: "schemas", key, value }));
-    set("--registry", "registry", args.registry.as_deref().map(Into::into));
-    set("--schemas", "folder", args.schemas.as_deref().map(Into::into));
-    set("--schema", "datum", args.schema.as_deref().map(|file| toml::Table::from_iter([("*".to_owned(), file.into())]).into()));
+    flags.extend(args.schemas.flags());
     let configured = load(args.archive.config.as_deref(), flags)?;
     let (archive, schemas) = (open(&configured)?, configured.schemas()?);
     let (committer, routes) = take(&archive)?;

@@ -10,17 +10,17 @@ use fink_dataflow::alerts::{Reject, Tally};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::{DataFile, Removed};
-use fink_dataflow::table::store::wait;
 use fink_dataflow::{Chunk, Log};
-use fink_operators::decode::{Decode, SchemaBook};
+use fink_operators::decode::Decode;
 use fink_sinks::archive::committer::{Committer, Edit, Request, TableEdit};
 use fink_sinks::archive::files::Files;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::routes::Routes;
-use fink_sinks::archive::upload::Uploader;
 use fink_sources::schemas::ids;
 
 use super::rejects::{self, Rejected, TABLE, Which};
+use super::store;
+use crate::input::Library;
 use crate::settings::Schemas;
 
 /// What a retry did.
@@ -59,10 +59,10 @@ fn retry_file(
     (meant, others): (Vec<Rejected>, Vec<Rejected>),
 ) -> anyhow::Result<u64> {
     let chunks: Vec<Chunk> = meant.iter().map(chunk).collect();
-    let named: BTreeSet<u32> = chunks.iter().flat_map(ids).collect();
-    let book: Arc<SchemaBook> = crate::input::book(schemas, named)?;
+    let mut library = Library::open(schemas)?;
+    library.learn(chunks.iter().flat_map(ids))?;
     let budget = Budget::new(usize::MAX);
-    let decoded = Decode::new(book).decode(chunks.into_iter().map(|chunk| (chunk, Arc::new(budget.take(0)))).collect());
+    let decoded = Decode::new(library.book()).decode(chunks.into_iter().map(|chunk| (chunk, Arc::new(budget.take(0)))).collect());
     let mut moved: BTreeMap<Log, Tally> = BTreeMap::new();
     for passed in decoded.passed.iter().filter(|passed| passed.tally.rejected == 0) {
         // The message and its bytes are counted already; what became of it changes.
@@ -95,18 +95,6 @@ fn retry_file(
         Edit { note: format!("retry of {count} rejects"), tables: tables.collect(), moved: moved.into_iter().collect(), ..Edit::default() };
     committer.request(Request::Edit(edit))?;
     Ok(count)
-}
-
-/// Closes all files and stores them.
-fn store(archive: &Archive, mut files: Files) -> anyhow::Result<Vec<(Arc<str>, DataFile)>> {
-    let uploader = Uploader::new(archive.clone(), Arc::default(), Arc::new(|_| ()));
-    let mut stored = Vec::new();
-    while let Some(file) = files.close_first()? {
-        stored.push(uploader.put(file));
-    }
-    let all = stored.into_iter().map(|file| wait(file).map_err(Into::into)).collect();
-    uploader.finish();
-    all
 }
 
 fn chunk(reject: &Rejected) -> Chunk {

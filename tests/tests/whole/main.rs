@@ -6,6 +6,7 @@
 mod archive;
 mod disk;
 mod hdfs;
+mod holes;
 mod identity;
 mod kills;
 mod readers;
