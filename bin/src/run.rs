@@ -180,6 +180,8 @@ fn commit_options(run: &ArchiveRun) -> CommitOptions {
     CommitOptions {
         take_over: run.fence == Fence::TakeOver,
         file_retention: *vacuum_after,
+        // A file outlives its time by as much again at the most, and an hour.
+        vacuum_every: Some((*vacuum_after).clamp(Duration::from_secs(5), Duration::from_secs(3_600))),
         compaction: compact_bytes.map(|bytes| CompactionOptions {
             enough_bytes: bytes / 2,
             full_bytes: bytes,
