@@ -94,6 +94,8 @@ impl Fink {
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
+    /// Of it, system time.
+    pub system: Duration,
     /// The most memory that it held.
     pub peak_bytes: u64,
 }
@@ -155,7 +157,8 @@ impl Run {
     /// CPU so far, also after its end until it is waited for; the peak of memory.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        Usage { cpu: cpu(self.pid()).unwrap_or_default(), peak_bytes: self.peak.load(Ordering::Relaxed) }
+        let (user, system) = times(self.pid()).unwrap_or_default();
+        Usage { cpu: user + system, system, peak_bytes: self.peak.load(Ordering::Relaxed) }
     }
 
     /// Signals it; a kill is waited for.
@@ -248,12 +251,17 @@ fn state(pid: u32) -> Option<char> {
 }
 
 /// User and system time of a process, to a hundredth of a second.
+fn times(pid: u32) -> Option<(Duration, Duration)> {
+    let fields = stat(pid)?;
+    // USER_HZ is 100 on every Linux that Rust runs on.
+    let time = |field: &str| Some(Duration::from_millis(field.parse::<u64>().ok()? * 10));
+    Some((time(&fields[11])?, time(&fields[12])?))
+}
+
+/// CPU of a process, to a hundredth of a second.
 #[must_use]
 pub fn cpu(pid: u32) -> Option<Duration> {
-    let fields = stat(pid)?;
-    let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
-    // USER_HZ is 100 on every Linux that Rust runs on.
-    Some(Duration::from_millis(ticks * 10))
+    times(pid).map(|(user, system)| user + system)
 }
 
 /// CPU of this thread, to a nanosecond.

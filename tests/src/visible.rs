@@ -16,9 +16,12 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+/// Reads a file of the table by its path.
+type Get = Box<dyn Fn(&str) -> Option<Bytes> + Send>;
+
 /// A table's log, followed version by version as a streaming reader follows it.
 pub struct Follower {
-    get: Box<dyn Fn(&str) -> Option<Bytes> + Send>,
+    get: Get,
     next: u64,
 }
 
