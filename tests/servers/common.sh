@@ -49,6 +49,13 @@ daemon() {
   die "$name did not start"
 }
 
+# guard : where FINK_OWNER names a process, what runs in this folder is stopped when that process is gone, however it ended.
+guard() {
+  [ -n "${FINK_OWNER:-}" ] || return 0
+  setsid bash -c 'while [ -e "/proc/$0" ]; do sleep 1; done; [ -d "$2" ] && exec "$1" stop "$2"' \
+    "$FINK_OWNER" "$(realpath "$0")" "$D" </dev/null >/dev/null 2>&1 &
+}
+
 # signal NAME SIGNAL : after KILL it waits until the process is gone.
 signal() {
   alive "$1" || die "$1 is not running"

@@ -111,6 +111,7 @@ start)
   for ((i = 0; i < DATANODES; i++)); do up "dn$i"; done
   for ((i = 0; i < DATANODES; i++)); do wait_up "dn$i"; done
   wait_up nn
+  guard
   echo "hdfs://127.0.0.1:$PORT"
   ;;
 stop) for f in "$D"/pids/dn* "$D"/pids/nn; do [ -e "$f" ] && stop_one "$(basename "$f")"; done; true ;;

@@ -114,4 +114,5 @@ daemon kafka "$JAVA" -Xms"$heap" -Xmx"$heap" -XX:+UseSerialGC -Xshare:auto \
   -Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS -Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn \
   -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn -cp "$lib/*" kafka.Kafka "$conf"
 wait_for kafka 90 grep -q 'Kafka Server started' "$D/logs/kafka.log"
+guard
 echo "kafka 127.0.0.1:$port pid $(pid_of kafka)"

@@ -43,4 +43,5 @@ export QUARKUS_MANAGEMENT_HOST=127.0.0.1 QUARKUS_MANAGEMENT_PORT=$((port + 1))
 daemon registry "$JAVA" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$D/" \
   -jar "$home/apicurio-registry-app-$version-runner.jar"
 wait_for registry 180 curl -fs -m 2 -o /dev/null "http://127.0.0.1:$port/apis/ccompat/v7/subjects"
+guard
 echo "registry http://127.0.0.1:$port/apis/ccompat/v7 pid $(pid_of registry)"

@@ -46,4 +46,5 @@ fetch_gateway
 mkdir -p "$D/data/archive"
 daemon s3 "$home/versitygw" --access fink --secret fink-secret --region us-east-1 --port "127.0.0.1:$port" --quiet posix "$D/data"
 wait_for s3 30 curl -s -m 2 -o /dev/null "http://127.0.0.1:$port/"
+guard
 echo "s3 http://127.0.0.1:$port pid $(pid_of s3)"

@@ -68,6 +68,8 @@ impl Server {
         let port = self.port.to_string();
         let mut command = Command::new(&self.script);
         command.arg("start").arg(self.folder.path()).arg(port).args(more).envs(environment.iter().copied()).stdout(Stdio::null());
+        // A test that is killed drops nothing: the server's own guard stops it then.
+        command.env("FINK_OWNER", std::process::id().to_string());
         assert!(command.status().expect("a script of ours can be run").success(), "{} did not start", self.script.display());
     }
 
