@@ -97,14 +97,15 @@ struct Running {
 impl Running {
     fn start(run: &ArchiveRun) -> anyhow::Result<Self> {
         let archive = store::open(&run.archive, &run.store)?;
-        let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run))?;
+        let backlog = Backlog::default();
+        let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run, &backlog))?;
         let keeper = Arc::new(committer.clone());
         let (source, rules) = input::source(run, &*keeper)?;
         let (book, schemas) = input::schemas(run)?;
 
         let memory = Memory::new(run.commit.writers_bytes, run.workers);
         let shared = Shared { archive, routes, memory, sink: Arc::new(committer.clone()), stuck: Stuck::default() };
-        let (mut handles, mut writers, backlog) = (Vec::new(), Vec::new(), Backlog::default());
+        let (mut handles, mut writers) = (Vec::new(), Vec::new());
         for worker in 0..run.workers {
             let (handle, thread) = writer::start(writer_options(worker, before.generation, &run.commit, backlog.clone()), shared.clone())?;
             handles.push(Mutex::new(Some(handle)));
@@ -175,7 +176,7 @@ fn note(probe: &ProbeHandle<Moment>, durable: &Mutex<Moment>) {
     *durable = durable.max(closed);
 }
 
-fn commit_options(run: &ArchiveRun) -> CommitOptions {
+fn commit_options(run: &ArchiveRun, backlog: &Backlog) -> CommitOptions {
     let Commit { compact_bytes, vacuum_after, .. } = &run.commit;
     CommitOptions {
         take_over: run.fence == Fence::TakeOver,
@@ -185,6 +186,7 @@ fn commit_options(run: &ArchiveRun) -> CommitOptions {
         compaction: compact_bytes.map(|bytes| CompactionOptions {
             enough_bytes: bytes / 2,
             full_bytes: bytes,
+            backlog: backlog.clone(),
             ..CompactionOptions::default()
         }),
         ..CommitOptions::default()

@@ -20,9 +20,11 @@ use fink_dataflow::table::store::{self, Archive, wait};
 
 use super::commit::{Pending, Shape};
 use super::committer::{CommitError, CommitOptions, Committer, CompactionOptions, Helpers, Request, Rewrite, Shapes};
+use super::compacting::FILES_HELD_MAX;
 use super::fence;
 use super::group::Group;
 use super::merge::Refusal;
+use super::writer::Backlog;
 
 const SCHEMA: &str = concat!(
     r#"{"type":"struct","fields":[{"name":"offset","type":"long","nullable":true,"metadata":{}},"#,
@@ -394,6 +396,34 @@ fn many_commits_leave_few_files_and_short_logs() {
         assert!(dir.path().join("alerts").join(&file.path).exists(), "{} is live and was deleted", file.path);
     }
     assert_eq!(ledger(&archive).coverage.len(), 150);
+}
+
+#[test]
+fn a_large_backlog_is_not_slowed_by_merges_until_files_are_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = folder(dir.path());
+    let backlog = Backlog::default();
+    backlog.note(Backlog::LARGE);
+    let compaction =
+        CompactionOptions { fan_in: 4, every: Duration::from_millis(5), backlog: backlog.clone(), ..CompactionOptions::default() };
+    let options = CommitOptions { compaction: Some(compaction), vacuum_every: None, ..CommitOptions::default() };
+    let mut merges = Vec::new();
+    let committer = commit_all(&archive, FILES_HELD_MAX as i64 + 40, options, |offset| {
+        if offset == FILES_HELD_MAX as i64 / 2 {
+            merges.push(survey(&archive).0.len());
+        }
+    });
+    // The table may be a few commits behind the ledger.
+    assert!(merges[0] >= FILES_HELD_MAX / 2 - 8, "merged down to {} files before there were too many", merges[0]);
+    while survey(&archive).0.len() > FILES_HELD_MAX {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    backlog.note(0);
+    while survey(&archive).0.len() >= 12 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    committer.stop().unwrap();
+    assert_eq!(survey(&archive).0.iter().map(|file| file.rows).sum::<u64>(), FILES_HELD_MAX as u64 + 40);
 }
 
 /// Prints what 5,000 commits cost, and how many files they leave.

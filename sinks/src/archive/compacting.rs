@@ -20,9 +20,13 @@ use super::commit::{Ask, Edit, TableEdit};
 use super::committer::Shared;
 use super::driver::{Message, chain};
 use super::merge::Refusal;
+use super::writer::Backlog;
 
 /// The pause after a merge that failed.
 const REST: Duration = Duration::from_secs(60);
+
+/// Files of a folder that may wait for the end of a large backlog.
+pub const FILES_HELD_MAX: usize = 100;
 
 /// How small files become large ones.
 #[derive(Clone, Debug)]
@@ -39,6 +43,9 @@ pub struct CompactionOptions {
     pub quiet: Duration,
     /// The pause between two looks.
     pub every: Duration,
+    /// While this is large nothing is merged, lest it takes its share of the machine from the backlog; but for folders of
+    /// more than [`FILES_HELD_MAX`] files.
+    pub backlog: Backlog,
 }
 
 impl Default for CompactionOptions {
@@ -51,6 +58,7 @@ impl Default for CompactionOptions {
             files_max: 256,
             quiet: Duration::from_secs(900),
             every: Duration::from_secs(5),
+            backlog: Backlog::default(),
         }
     }
 }
@@ -279,7 +287,8 @@ impl Compactor {
                 worst = worst.max(folder.files.len());
                 folder.fresh = 0;
                 let quiet = folder.last_add.elapsed() >= self.options.quiet;
-                if found.is_some() || !folder.dirty {
+                let held = self.options.backlog.is_large() && folder.files.len() <= FILES_HELD_MAX;
+                if found.is_some() || held || !folder.dirty {
                     continue;
                 }
                 let chosen: Vec<DataFile> = choose(folder.files.values(), quiet, &self.options).into_iter().cloned().collect();

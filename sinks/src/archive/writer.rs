@@ -63,7 +63,7 @@ impl Backlog {
         self.large.store(messages >= Self::LARGE, Ordering::Relaxed);
     }
 
-    fn is_large(&self) -> bool {
+    pub(super) fn is_large(&self) -> bool {
         self.large.load(Ordering::Relaxed)
     }
 }
