@@ -12,6 +12,7 @@ import datetime
 import io
 import json
 import math
+import os
 import sys
 from collections import defaultdict
 
@@ -108,7 +109,9 @@ def main():
         problems.append(f"{len(expected - found)} records are not archived, such as {sorted(expected - found)[:3]}")
     print(json.dumps({"records": len(found), "leaves": result.leaves, "nulls": result.nulls, "bytes": result.bytes,
                       "tables": by_table, "problems": problems}))
-    sys.exit(1 if problems else 0)
+    # The readers' native threads may abort an interpreter that winds down; all has been said by now.
+    sys.stdout.flush()
+    os._exit(1 if problems else 0)
 
 
 if __name__ == "__main__":

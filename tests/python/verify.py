@@ -10,6 +10,7 @@ Prints one line of JSON; exit code 1 when anything is wrong.
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 
@@ -109,7 +110,9 @@ def main():
         problems.append(f"{sum(rejects.values())} rejects, such as {sorted(rejects)[:5]}")
     out.update(alerts=sum(alerts.values()), rejects=sum(rejects.values()), problems=problems)
     print(json.dumps(out))
-    sys.exit(1 if problems else 0)
+    # The readers' native threads may abort an interpreter that winds down; all has been said by now.
+    sys.stdout.flush()
+    os._exit(1 if problems else 0)
 
 
 if __name__ == "__main__":
