@@ -7,6 +7,7 @@
 //! | [`record`] | the alert, its schema and encoding |
 //! | [`send`] | the same stream, or a folder of files, sent to a real Kafka |
 //! | [`folder`] | the folder's messages |
+//! | [`seen`] | what one alert of the synthetic sky says, before it is a record |
 //!
 //! The stream has partitions and offsets; each message is a function of the configuration, its partition and its
 //! offset, so any of them can be asked for again after any restart. How far it reaches is a function of the clock, the
@@ -17,6 +18,7 @@ mod dice;
 pub mod folder;
 pub mod generate;
 pub mod record;
+pub mod seen;
 pub mod send;
 mod sky;
 mod source;
