@@ -35,6 +35,12 @@ impl Budget {
         self.used() < self.inner.max
     }
 
+    /// Whether late data may be drawn now: a quarter is left to live data, so that it never waits for the other.
+    #[must_use]
+    pub fn open_to_late(&self) -> bool {
+        self.used() < self.inner.max - self.inner.max / 4
+    }
+
     /// Bytes in flight.
     #[must_use]
     pub fn used(&self) -> usize {
@@ -100,7 +106,10 @@ mod tests {
         assert!(!budget.open());
         assert_eq!((budget.used(), budget.peak()), (130, 130));
         drop(a);
-        assert!(budget.open());
+        assert!(budget.open() && budget.open_to_late());
+        let more = budget.take(5);
+        assert!(budget.open() && !budget.open_to_late());
+        drop(more);
         drop(b);
         assert_eq!((budget.used(), budget.peak()), (0, 130));
     }

@@ -5,6 +5,7 @@
 //! | [`moment`] | `Moment`, the two-dimensional timestamp of the graph |
 //! | [`clock`] | the state machine that issues Moments and decides when late data rolls in |
 //! | [`beats`] | the clock as an operator, and the source operator that follows it |
+//! | [`late`] | the source operator of what came before: one epoch ahead of live data |
 //! | [`coverage`] | which offsets of which logs have been dealt with |
 //! | [`message`] | logs, messages and the chunks that sources hand over |
 //! | [`alerts`] | decoded alerts as Arrow batches, and what could not be decoded |
@@ -19,6 +20,7 @@ pub mod beats;
 pub mod budget;
 pub mod clock;
 pub mod coverage;
+pub mod late;
 pub mod message;
 pub mod moment;
 pub mod ports;
