@@ -6,7 +6,10 @@
 //! offsets that the source no longer holds are holes, and said; a log that is not the one stored stops everything.
 //!
 //! With [`LaneCount::One`] all that is missing of a log is read in order, and then followed. With [`LaneCount::Two`] the live
-//! lane follows each log from its end at the start while the backlog lane fills what is missing below.
+//! lane follows each log from its end at the start while the backlog lane fills what is missing below. That end is the border
+//! because what comes after it is what a person waits for; all below it is already late. But where all logs together are
+//! few messages behind (a restart), the border is where coverage ends: the live lane reads them before anybody could tell,
+//! in order, and answers are whole at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -14,6 +17,10 @@ use std::sync::Arc;
 
 use fink_dataflow::message::{Log, Mark};
 use fink_dataflow::ports::{Extent, Stored, Stretch};
+
+mod refusal;
+
+pub use refusal::Refusal;
 
 /// Where reading of a log begins, where nothing is stored of its topic.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -36,7 +43,10 @@ pub enum LaneCount {
     #[default]
     One,
     /// Two: live from the end at the start, and the backlog below.
-    Two,
+    Two {
+        /// Where all logs together are no more offsets behind than this, live begins where coverage ends instead.
+        near: i64,
+    },
 }
 
 /// A lane: one client of the source, with one position a log.
@@ -116,69 +126,6 @@ pub struct Plan {
     pub goals: Vec<(Arc<Log>, i64)>,
 }
 
-/// Why nothing may be read.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// The log ends before what is stored of it.
-    #[error(
-        "{topic}/{partition} ends at offset {high}, but was read up to {stored}: the topic was recreated or truncated; \
-         --new-incarnation reads it as a new one"
-    )]
-    Shrunk {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The offset after its last.
-        high: i64,
-        /// The offset up to which it is stored.
-        stored: i64,
-    },
-    /// The last message stored is another one now.
-    #[error(
-        "{topic}/{partition} holds another message at offset {offset} than was read there: the topic was recreated; \
-         --new-incarnation reads it as a new one"
-    )]
-    Differs {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The offset of the mark.
-        offset: i64,
-    },
-    /// The topic is stored from another source.
-    #[error("{topic} was read from {stored}, and this is {source_now}: another cluster; --new-incarnation reads it beside the other")]
-    Elsewhere {
-        /// The topic.
-        topic: Arc<str>,
-        /// The source stored.
-        stored: Arc<str>,
-        /// The source now.
-        source_now: Arc<str>,
-    },
-    /// No origin was given for a partition.
-    #[error("no offset was given for {topic}/{partition}")]
-    NoOffset {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-    },
-    /// The origin given is past the log's end.
-    #[error("{topic}/{partition} ends at offset {high}, before {offset} where reading should begin")]
-    PastEnd {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The offset given.
-        offset: i64,
-        /// The offset after the log's last.
-        high: i64,
-    },
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Lanes {
@@ -207,6 +154,15 @@ struct Followed {
 struct Track {
     now: Option<Stretch>,
     ahead: VecDeque<Stretch>,
+}
+
+impl Followed {
+    fn of(&self, lane: Lane) -> &Track {
+        match lane {
+            Lane::Live => &self.live,
+            Lane::Backlog => &self.backlog,
+        }
+    }
 }
 
 impl Lanes {
@@ -249,7 +205,7 @@ impl Lanes {
     pub fn plan(&mut self, sights: &[Sight], answers: &BTreeMap<Ask, Answer>) -> Result<Plan, Refusal> {
         let mut plan = Plan::default();
         let renewed = self.check(sights, answers, &mut plan.notices)?;
-        let mut begun = Vec::new();
+        let mut fresh = Vec::new();
         for sight in sights.iter().filter(|sight| !self.follows(&sight.extent)) {
             let Extent { topic, partition, low, high } = &sight.extent;
             let new = renewed.contains(topic);
@@ -263,10 +219,19 @@ impl Lanes {
                     Stored { origin, ..Stored::default() }
                 }
             };
-            let (followed, holes) = self.stretches(log.clone(), &stored, *low, *high);
+            fresh.push((log, stored, *low, *high));
+        }
+        let behind: i64 = fresh.iter().map(|(_, stored, low, high)| tail(stored, *low, *high)).sum();
+        let in_order = match self.rules.lanes {
+            LaneCount::One => true,
+            LaneCount::Two { near } => behind <= near,
+        };
+        let mut begun = Vec::new();
+        for (log, stored, low, high) in fresh {
+            let (followed, holes) = self.stretches(log.clone(), &stored, low..high, in_order);
             plan.holes.extend(holes.into_iter().map(|hole| (log.clone(), hole)));
-            plan.goals.push((log, *high));
-            begun.push(((topic.clone(), *partition), followed));
+            begun.push(((log.topic.clone(), log.partition), followed));
+            plan.goals.push((log, high));
         }
         let seen: BTreeSet<_> = sights.iter().map(|sight| (&sight.extent.topic, sight.extent.partition)).collect();
         for ((topic, partition), followed) in &mut self.logs {
@@ -418,28 +383,26 @@ impl Lanes {
         }
     }
 
-    /// What to read of a log that holds `low..high`, and its holes.
-    fn stretches(&self, log: Arc<Log>, stored: &Stored, low: i64, high: i64) -> (Followed, Vec<Range<i64>>) {
+    /// What to read of a log that holds the offsets `held`, and its holes. Where it is read `in_order`, live follows from
+    /// the end of what is covered, else from the log's.
+    fn stretches(&self, log: Arc<Log>, stored: &Stored, held: Range<i64>, in_order: bool) -> (Followed, Vec<Range<i64>>) {
         let mut holes = Vec::new();
         let mut gaps = VecDeque::new();
-        for gap in stored.missing(high) {
-            if gap.start < low {
-                holes.push(gap.start..gap.end.min(low));
+        for gap in stored.missing(held.end) {
+            if gap.start < held.start {
+                holes.push(gap.start..gap.end.min(held.start));
             }
-            if gap.end > low {
-                gaps.push_back(gap.start.max(low)..gap.end);
+            if gap.end > held.start {
+                gaps.push_back(gap.start.max(held.start)..gap.end);
             }
         }
-        let tail = match self.rules.lanes {
-            LaneCount::One => gaps.pop_back_if(|gap| gap.end == high).map_or(high, |gap| gap.start),
-            LaneCount::Two => high,
-        };
+        let tail = if in_order { gaps.pop_back_if(|gap| gap.end == held.end) } else { None };
         let bounded = gaps.into_iter().map(|gap| Stretch { log: log.clone(), from: gap.start, until: Some(gap.end) });
-        let follow = Stretch { log: log.clone(), from: tail, until: None };
+        let follow = Stretch { log: log.clone(), from: tail.map_or(held.end, |gap| gap.start), until: None };
         let (mut live, mut backlog) = (Track::default(), Track::default());
         match self.rules.lanes {
             LaneCount::One => live.ahead.extend(bounded.chain([follow])),
-            LaneCount::Two => {
+            LaneCount::Two { .. } => {
                 live.ahead.push_back(follow);
                 backlog.ahead.extend(bounded);
             }
@@ -450,12 +413,27 @@ impl Lanes {
         (Followed { log, live, backlog, away: false }, holes)
     }
 
+    /// Whether a lane has anything left to read.
+    #[must_use]
+    pub fn has_work(&self, lane: Lane) -> bool {
+        self.logs.values().any(|followed| followed.of(lane).now.is_some())
+    }
+
+    /// How many offsets the backlog lane has yet to read of a log, where it stands at `position`.
+    #[must_use]
+    pub fn left(&self, log: &Log, position: i64) -> i64 {
+        let Some(followed) = self.logs.get(&(log.topic.clone(), log.partition)) else { return 0 };
+        let length = |stretch: &Stretch| stretch.until.map_or(0, |until| until - stretch.from);
+        let Track { now, ahead } = &followed.backlog;
+        let rest = now.as_ref().map_or(0, |stretch| length(&Stretch { from: stretch.from.max(position), ..stretch.clone() }).max(0));
+        rest + ahead.iter().map(length).sum::<i64>()
+    }
+
     /// Where the stretch that a lane reads of a log now ends, if it has an end.
     #[must_use]
     pub fn ends(&self, lane: Lane, log: &Log) -> Option<i64> {
         let followed = self.logs.get(&(log.topic.clone(), log.partition))?;
-        let track = if lane == Lane::Live { &followed.live } else { &followed.backlog };
-        track.now.as_ref()?.until
+        followed.of(lane).now.as_ref()?.until
     }
 
     /// Whose lanes these are.
@@ -468,6 +446,11 @@ impl Lanes {
     pub fn logs(&self) -> impl Iterator<Item = &Arc<Log>> + '_ {
         self.logs.values().map(|followed| &followed.log)
     }
+}
+
+/// How many offsets a log that holds `low..high` is behind at its end.
+fn tail(stored: &Stored, low: i64, high: i64) -> i64 {
+    stored.missing(high).last().filter(|gap| gap.end == high).map_or(0, |gap| (high - gap.start.max(low)).max(0))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use fink_dataflow::coverage::Intervals;
 use fink_dataflow::message::Log;
 
+use crate::lanes::Lane;
+
 /// How a reader stands. A snapshot: cheap enough to take every second.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
@@ -14,6 +16,8 @@ pub struct Progress {
     pub source: Option<Arc<str>>,
     /// What it is doing.
     pub state: ReaderState,
+    /// What each lane tries again for.
+    pub troubles: BTreeMap<Lane, String>,
     /// Its logs.
     pub logs: BTreeMap<Arc<Log>, LogProgress>,
     /// How far each log reached when the run first saw it at the start; `None` until then.
@@ -31,6 +35,12 @@ impl Progress {
     #[must_use]
     pub fn lag(&self) -> i64 {
         self.logs.values().map(LogProgress::lag).sum()
+    }
+
+    /// Of these, what the live lane (or the only one) is behind.
+    #[must_use]
+    pub fn live_lag(&self) -> i64 {
+        self.logs.values().map(LogProgress::live_lag).sum()
     }
 
     /// Messages a second, over all logs.
@@ -59,8 +69,10 @@ pub enum ReaderState {
 /// How one log stands.
 #[derive(Clone, Debug, Default)]
 pub struct LogProgress {
-    /// The offset that is sent on next.
+    /// The offset that is sent on next; with two lanes, by the live one.
     pub position: i64,
+    /// Offsets that the backlog lane has yet to send on; 0 where there is one lane.
+    pub backlog: i64,
     /// The first offset that the source holds.
     pub low: i64,
     /// The offset after its last.
@@ -82,20 +94,42 @@ impl LogProgress {
     /// Offsets not sent on yet.
     #[must_use]
     pub fn lag(&self) -> i64 {
+        self.live_lag() + self.backlog
+    }
+
+    /// Of these, those at the end, which the live lane (or the only one) is to read.
+    #[must_use]
+    pub fn live_lag(&self) -> i64 {
         (self.high - self.position).max(0)
     }
 }
 
 impl Progress {
-    pub(crate) fn sent(&mut self, log: &Arc<Log>, span: &Range<i64>, messages: u64, bytes: u64) {
+    pub(crate) fn sent(&mut self, lane: Lane, log: &Arc<Log>, span: &Range<i64>, (messages, bytes): (u64, u64)) {
         let entry = self.logs.entry(log.clone()).or_default();
-        entry.position = entry.position.max(span.end);
+        if lane == Lane::Live {
+            entry.position = entry.position.max(span.end);
+        }
         entry.high = entry.high.max(span.end);
         entry.messages += messages;
         entry.recent.0 += messages;
         entry.recent.1 += bytes;
         self.messages += messages;
         self.bytes += bytes;
+    }
+
+    /// Notes what a lane tries again for, or that it goes on.
+    pub(crate) fn trouble(&mut self, lane: Lane, reason: Option<String>) {
+        match reason {
+            Some(reason) => self.troubles.insert(lane, reason),
+            None => self.troubles.remove(&lane),
+        };
+        if matches!(self.state, ReaderState::Starting | ReaderState::Reading | ReaderState::Retrying(_)) {
+            self.state = match self.troubles.values().next() {
+                Some(reason) => ReaderState::Retrying(reason.clone()),
+                None => ReaderState::Reading,
+            };
+        }
     }
 
     /// Takes the counts since the last call, `elapsed_s` ago, into the rates.

@@ -147,6 +147,12 @@ impl Shared {
 }
 
 impl Bounds {
+    /// Half of it, where two queues share it.
+    #[must_use]
+    pub fn half(self) -> Self {
+        Self { chunks_max: (self.chunks_max / 2).max(1), bytes_max: self.bytes_max / 2, ..self }
+    }
+
     /// How many workers should draw from a queue this deep.
     fn workers(&self, state: &State) -> usize {
         if state.chunks.is_empty() { 1 } else { 1 + (state.chunks.len() / self.chunks_per_worker).max(state.bytes / self.bytes_per_worker) }

@@ -168,6 +168,27 @@ fn a_log_that_ends_before_what_was_read_of_it_while_reading_is_refused() {
     assert!(matches!(lanes.out_of_range(Lane::Live, &log, 7, 0..3), Err(Refusal::Shrunk { stored: 7, high: 3, .. })));
 }
 
+#[test]
+fn the_border_is_the_end_of_coverage_where_all_logs_together_are_near() {
+    let sights = |high| {
+        [0, 1].map(|partition| {
+            let stored = Stored { covered: [0..10, 20..50].into_iter().collect(), ..Stored::default() };
+            Sight { extent: extent("t", partition, 0, high), incarnation: Some(0), stored: Some(stored) }
+        })
+    };
+    for (high, border) in [(55, 50), (56, 56)] {
+        let mut lanes = lanes(Rules { lanes: LaneCount::Two { near: 10 }, ..Rules::default() }, &[(SOURCE, "t")]);
+        let plan = lanes.plan(&sights(high), &none()).expect("plan");
+        let live: Vec<i64> = plan.reads.iter().filter(|(lane, _)| *lane == Lane::Live).map(|(_, stretch)| stretch.from).collect();
+        assert_eq!(live, [border, border]);
+        let log = plan.reads[0].1.log.clone();
+        assert!(lanes.has_work(Lane::Backlog));
+        // The hole in the middle, and what is below the border.
+        assert_eq!(lanes.left(&log, 10), 10 + border - 50);
+        assert_eq!(lanes.left(&log, 17), 3 + border - 50);
+    }
+}
+
 /// What a run over one log has to do, drawn at random.
 #[derive(Clone, Debug)]
 struct Case {
@@ -177,24 +198,25 @@ struct Case {
     /// Retention strikes before this read, and the log begins here from then on.
     strikes: Vec<(usize, i64)>,
     two: bool,
+    near: i64,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
     let spans = || prop::collection::vec((0i64..50, 0i64..10), 0..6);
     let bounds = (0i64..30, spans(), spans(), 0i64..40, 0i64..30);
-    (bounds, prop::collection::vec((0usize..6, 0i64..60), 0..3), any::<bool>()).prop_map(
-        |((origin, covered, accepted, low, more), strikes, two)| {
+    (bounds, prop::collection::vec((0usize..6, 0i64..60), 0..3), any::<bool>(), 0i64..20).prop_map(
+        |((origin, covered, accepted, low, more), strikes, two, near)| {
             let set = |spans: Vec<(i64, i64)>| spans.into_iter().map(|(s, n)| s.max(origin)..(s + n).max(origin)).collect::<Intervals>();
             let (covered, accepted) = (set(covered), set(accepted));
             let end = covered.end().unwrap_or(origin).max(accepted.end().unwrap_or(origin)).max(low);
-            Case { stored: Stored { origin, covered, accepted, mark: None }, low, high: end + more, strikes, two }
+            Case { stored: Stored { origin, covered, accepted, mark: None }, low, high: end + more, strikes, two, near }
         },
     )
 }
 
 /// Reads all that the lanes ask for, a few offsets at a time, up to the end. Returns what was read and what was lost.
 fn run(case: &Case) -> (Vec<Range<i64>>, Vec<Range<i64>>) {
-    let count = if case.two { LaneCount::Two } else { LaneCount::One };
+    let count = if case.two { LaneCount::Two { near: case.near } } else { LaneCount::One };
     let mut lanes = lanes(Rules { lanes: count, ..Rules::default() }, &[(SOURCE, "t")]);
     let sight = Sight { extent: extent("t", 0, case.low, case.high), incarnation: Some(0), stored: Some(case.stored.clone()) };
     let plan = lanes.plan(&[sight], &none()).expect("plan");
@@ -249,13 +271,17 @@ proptest! {
         if !case.two {
             prop_assert!(read.windows(2).all(|two| two[0].end <= two[1].start));
         }
-        let count = LaneCount::Two;
+        let count = LaneCount::Two { near: case.near };
+        let behind = tail(&case.stored, case.low, case.high);
         let mut lanes = lanes(Rules { lanes: count, ..Rules::default() }, &[(SOURCE, "t")]);
         let sight = Sight { extent: extent("t", 0, case.low, case.high), incarnation: Some(0), stored: Some(case.stored) };
         let plan = lanes.plan(&[sight], &none()).expect("plan");
         for (lane, stretch) in plan.reads {
             match lane {
-                Lane::Live => prop_assert_eq!((stretch.from, stretch.until), (case.high, None)),
+                Lane::Live => {
+                    let border = if behind <= case.near { case.high - behind } else { case.high };
+                    prop_assert_eq!((stretch.from, stretch.until), (border, None));
+                }
                 Lane::Backlog => prop_assert!(stretch.until.is_some_and(|until| until <= case.high)),
             }
         }

@@ -1,0 +1,164 @@
+//! The live lane's thread, which also looks how far the source reaches, plans, and opens logs in the ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fink_dataflow::message::Log;
+use fink_dataflow::ports::{Extent, Keeper, Source, SourceError};
+use tracing::{info, warn};
+
+use super::Settings;
+use super::lane::LaneRun;
+use super::shared::note_caught_up;
+use crate::lanes::{Answer, Ask, Lane, Lanes, Plan, Sight};
+use crate::progress::ReaderState;
+
+/// The thread's own state.
+pub(super) struct Live {
+    pub(super) source: Box<dyn Source>,
+    pub(super) keeper: Arc<dyn Keeper>,
+    pub(super) settings: Settings,
+    pub(super) run: LaneRun,
+}
+
+impl Live {
+    /// Reads until it is told to stop; an error is a reason to give up.
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        let mut begun = false;
+        let mut looked = Instant::now();
+        while !self.run.shared.stopping() {
+            let round = if !begun {
+                self.look()
+            } else if looked.elapsed() >= self.settings.refresh {
+                // Noted before the look, so that one that fails does not keep messages from being read.
+                looked = Instant::now();
+                self.look().map(|()| self.tell_durable())
+            } else {
+                self.run.read(&mut *self.source)
+            };
+            begun |= round.is_ok();
+            self.run.settle(round)?;
+        }
+        Ok(())
+    }
+
+    /// Looks how far the logs reach now, and takes up those that are new.
+    fn look(&mut self) -> Result<(), SourceError> {
+        if self.run.shared.lanes().is_none() {
+            let identity = self.source.identity()?;
+            self.run.shared.progress().source = Some(identity.clone());
+            let lanes = Lanes::new(identity, self.settings.rules.clone(), &self.keeper.topics());
+            *self.run.shared.lanes() = Some(lanes);
+        }
+        let extents = self.source.extents()?;
+        let (sights, asks) = {
+            let lanes = self.run.shared.lanes();
+            let Some(lanes) = &*lanes else { return Ok(()) };
+            let sights: Vec<Sight> = extents.into_iter().map(|extent| sight(&*self.keeper, lanes.source(), extent)).collect();
+            let asks = lanes.asks(&sights);
+            (sights, asks)
+        };
+        let answers = answer(&mut *self.source, asks)?;
+        let planned = self.run.shared.lanes().as_mut().map(|lanes| lanes.plan(&sights, &answers));
+        if let Some(plan) = planned {
+            self.carry_out(plan.map_err(|refusal| SourceError::Stop(refusal.to_string()))?)?;
+        }
+        self.note_extents(&sights);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, plan: Plan) -> Result<(), SourceError> {
+        for notice in &plan.notices {
+            warn!("{notice}");
+        }
+        if !plan.opens.is_empty() {
+            self.keeper.open(&plan.opens).map_err(SourceError::Stop)?;
+            plan.opens.iter().for_each(|(log, origin)| info!(%log, origin, "log opened"));
+        }
+        let mut late = Vec::new();
+        {
+            let lanes = self.run.shared.lanes();
+            let mut progress = self.run.shared.progress();
+            for (lane, stretch) in plan.reads {
+                let entry = progress.logs.entry(stretch.log.clone()).or_default();
+                match lane {
+                    Lane::Live => {
+                        entry.position = stretch.from;
+                        self.run.pending.push(stretch);
+                    }
+                    Lane::Backlog => {
+                        entry.backlog = lanes.as_ref().map_or(0, |lanes| lanes.left(&stretch.log, stretch.from));
+                        info!(log = %stretch.log, from = stretch.from, offsets = entry.backlog, "backlog beside live");
+                        late.push(stretch);
+                    }
+                }
+            }
+            progress.goals.get_or_insert_with(|| plan.goals.iter().map(|(log, high)| ((**log).clone(), *high)).collect());
+            if progress.state == ReaderState::Starting {
+                progress.state = ReaderState::Reading;
+            }
+        }
+        for (log, hole) in plan.holes {
+            self.run.shared.note_hole(&log, hole);
+        }
+        self.run.shared.hand(late);
+        Ok(())
+    }
+
+    fn note_extents(&self, sights: &[Sight]) {
+        let lanes = self.run.shared.lanes();
+        let mut progress = self.run.shared.progress();
+        let known: Vec<Arc<Log>> = progress.logs.keys().cloned().collect();
+        for log in known {
+            let Some(sight) = sights.iter().find(|s| s.extent.topic == log.topic && s.extent.partition == log.partition) else { continue };
+            let entry = progress.logs.entry(log).or_default();
+            entry.low = sight.extent.low;
+            entry.high = sight.extent.high.max(entry.position);
+        }
+        if let Some(lanes) = &*lanes {
+            note_caught_up(lanes, &mut progress);
+        }
+    }
+
+    /// Tells the source what is durable: the end of what is covered without a gap from the origin on.
+    fn tell_durable(&mut self) {
+        let logs: Vec<Arc<Log>> = self.run.shared.lanes().iter().flat_map(|lanes| lanes.logs().cloned().collect::<Vec<_>>()).collect();
+        for log in logs {
+            let Some(stored) = self.keeper.stored(&log) else { continue };
+            let end = stored.covered.end().unwrap_or(stored.origin);
+            let first_missing = stored.missing(end).first().map_or(end, |gap| gap.start);
+            self.source.durable(&log, first_missing);
+        }
+    }
+}
+
+fn sight(keeper: &dyn Keeper, source: &Arc<str>, extent: Extent) -> Sight {
+    let incarnation = keeper.incarnation(source, &extent.topic);
+    let stored = incarnation.and_then(|incarnation| {
+        keeper.stored(&Log { source: source.clone(), topic: extent.topic.clone(), incarnation, partition: extent.partition })
+    });
+    Sight { extent, incarnation, stored }
+}
+
+/// Asks the source; all marks at once, since each costs it a seek.
+fn answer(source: &mut dyn Source, asks: Vec<Ask>) -> Result<BTreeMap<Ask, Answer>, SourceError> {
+    let mut answers = BTreeMap::new();
+    let mut marks = Vec::new();
+    for ask in asks {
+        match &ask {
+            Ask::Mark(topic, partition, offset) => marks.push((topic.clone(), *partition, *offset)),
+            Ask::OffsetAt(topic, partition, time) => {
+                let offset = source.offset_at(topic, *partition, *time)?;
+                answers.insert(ask, Answer::Offset(offset));
+            }
+        }
+    }
+    if !marks.is_empty() {
+        let read = source.marks(&marks)?;
+        for ((topic, partition, offset), mark) in marks.into_iter().zip(read) {
+            answers.insert(Ask::Mark(topic, partition, offset), Answer::Mark(mark));
+        }
+    }
+    Ok(answers)
+}
