@@ -1,37 +1,44 @@
 //! The graph, as one drawing.
 //!
 //! ```text
-//!  clock ─► beats ─┐
-//!                  ▼
-//!  inlet ───────► live ─► decode ─► archive ─► durable
-//!  (a source's thread)    once      (a writer's thread, and one committer)
+//!            ┌────────────── asks ◄──────────────┐
+//!            ▼                                   │
+//!  clock ─► beats ─┬─► live ─► decode ─► archive ─► durable      at (e, now)
+//!                  │    ▲       once                 │
+//!                  │   inlet                         │
+//!                  └─► late ─► decode ─► archive ─► durable      at (e + 1, now); one for each late source
+//!                       ▲
+//!                      inlet      (a source's thread each; a writer's thread each, and one committer)
 //! ```
 //!
-//! This file only wires: what the boxes do is told where they are.
+//! This file only wires: what the boxes do is told where they are. Late data has a writer of its own, so that a live commit
+//! waits for no late file; it is durable as its files close, and part of maintained answers when its epoch has rolled in.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fink_dataflow::Moment;
 use fink_dataflow::beats::{End, Pace, Seat, beats, live};
+use fink_dataflow::late::{LateSeat, late};
 use fink_dataflow::ports::Inlet;
 use fink_operators::decode::SchemaBook;
 use fink_operators::decode::decode;
 use fink_sinks::archive::operator::archive;
 use fink_sinks::archive::writer::WriterHandle;
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
-use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
 /// What a worker needs to run the graph.
 pub struct Parts<I> {
-    /// Where chunks are drawn, and how many bytes of them.
+    /// Where live chunks are drawn, and how many bytes of them.
     pub seat: Seat<I>,
+    /// The writer of live data.
+    pub writer: WriterHandle,
+    /// The late sources: where each draws, and its writer.
+    pub late: Vec<(LateSeat<I>, WriterHandle)>,
     /// The schemas that messages do not carry.
     pub book: Arc<SchemaBook>,
-    /// The worker's writer.
-    pub writer: WriterHandle,
     /// The latest Moment that an earlier run made durable.
     pub last: Moment,
     /// The length of a tick.
@@ -42,14 +49,24 @@ pub struct Parts<I> {
 
 /// Builds the graph on a worker; the probe tells what is durable.
 pub fn build<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> ProbeHandle<Moment> {
-    let Parts { seat, book, writer, last, tick, end } = parts;
+    let Parts { seat, writer, late: sources, book, last, tick, end } = parts;
     worker.dataflow_named::<Moment, _, _>("fink", |scope| {
-        let (closed, late, durable) = (ProbeHandle::new(), ProbeHandle::new(), ProbeHandle::new());
-        let asks = empty(scope);
-        let beats = beats(scope, asks, Pace { last, period: tick, closed: closed.clone(), late, end });
-        let messages = live(scope, beats, seat);
-        let decoded = decode(messages, book).probe_with(&closed);
+        let (closed, left, durable) = (ProbeHandle::new(), ProbeHandle::new(), ProbeHandle::new());
+        let (asking, asks) = scope.feedback::<Vec<u32>>(());
+        let beats = beats(scope, asks, Pace { last, period: tick, closed: closed.clone(), late: left.clone(), end });
+
+        let messages = live(scope, beats.clone(), seat);
+        let decoded = decode(messages, book.clone()).probe_with(&closed);
         archive(decoded, writer).probe_with(&durable);
+
+        let mut all_asks = Vec::new();
+        for (seat, writer) in sources {
+            let (messages, asks) = late(scope, beats.clone(), seat);
+            let decoded = decode(messages.probe_with(&left), book.clone());
+            archive(decoded, writer).probe_with(&durable);
+            all_asks.push(asks);
+        }
+        scope.concatenate(all_asks).connect_loop(asking);
         durable
     })
 }

@@ -6,25 +6,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use fink_dataflow::ports::{Keeper, Source};
+use fink_dataflow::ports::{Keeper, Source, SourceError};
 use fink_operators::decode::Entry;
 use fink_operators::decode::SchemaBook;
 use fink_operators::decode::envelope::{Envelope, open};
 use fink_sources::files::FilesSource;
 use fink_sources::kafka::{KafkaConfig, KafkaSource, Topics};
 use fink_sources::lanes::{Changed, Origin, Rules};
+use fink_sources::reader::Opener;
 use fink_sources::registry::{Folder, Registry};
 use fink_sources::schemas::{Book, Found, Lookup, NoSchemas, Resolver, Schemas};
 use fink_sources::simulator::{AlertOptions, Rate, Simulator, SimulatorConfig, system_clock};
 
 use crate::settings::Schemas as SchemaSettings;
-use crate::settings::{AlertSize, ArchiveRun, Incarnation, Input, KafkaClient, KafkaInput, SimulatorInput, Start};
+use crate::settings::{AlertSize, ArchiveRun, Incarnation, Input, KafkaClient, SimulatorInput, Start};
 
-/// The source of a run, and how it is to be read. `keeper` tells a simulated stream that the archive began.
+/// A source, and how it is to be read.
+pub struct Opened {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// Opens another client of it, for a second lane; `None`: it can only be read in one.
+    pub another: Option<Opener>,
+    /// Origin, and what to do about a changed topic.
+    pub rules: Rules,
+}
+
+/// The source of a run. `keeper` tells a simulated stream that the archive began.
 ///
 /// # Errors
 /// What is wrong with the settings, or with what they name.
-pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<(Box<dyn Source>, Rules)> {
+pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<Opened> {
     let changed = match run.incarnation {
         Incarnation::Same => Changed::Refuse,
         Incarnation::New => Changed::NewIncarnation,
@@ -32,21 +43,32 @@ pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<(Box<dyn 
     let rules = Rules { changed, ..Rules::default() };
     Ok(match &run.input {
         Input::Kafka(kafka) => {
-            let (source, pattern) = kafka_source(kafka)?;
-            (Box::new(source), Rules { origin: origin(&kafka.from), pattern, ..rules })
+            let topics = topics(&kafka.topics)?;
+            let pattern = topics.is_pattern();
+            let config = kafka_config(&kafka.client, topics);
+            let source = Box::new(KafkaSource::new(&config)?);
+            let another: Opener = Box::new(move || match KafkaSource::new(&config) {
+                Ok(source) => Ok(Box::new(source)),
+                Err(error) => Err(SourceError::Stop(error.to_string())),
+            });
+            Opened { source, another: Some(another), rules: Rules { origin: origin(&kafka.from), pattern, ..rules } }
         }
-        Input::Simulator(simulator) => (Box::new(simulated(simulator, keeper)?), Rules { origin: Origin::Earliest, ..rules }),
+        Input::Simulator(simulator) => {
+            let config = simulated(simulator, keeper)?;
+            let open = move || Simulator::new(config.clone(), system_clock as fn() -> i64);
+            let source = Box::new(open()?);
+            let another: Opener = Box::new(move || match open() {
+                Ok(source) => Ok(Box::new(source)),
+                Err(error) => Err(SourceError::Stop(error.to_string())),
+            });
+            Opened { source, another: Some(another), rules: Rules { origin: Origin::Earliest, ..rules } }
+        }
         Input::Files(files) => {
-            let source = FilesSource::new(&files.folder, Some(&files.topic))?;
-            (Box::new(source), Rules { origin: Origin::Earliest, ..rules })
+            let source = Box::new(FilesSource::new(&files.folder, Some(&files.topic))?);
+            // Two clients would both write the folder's index.
+            Opened { source, another: None, rules: Rules { origin: Origin::Earliest, ..rules } }
         }
     })
-}
-
-fn kafka_source(input: &KafkaInput) -> anyhow::Result<(KafkaSource, bool)> {
-    let topics = topics(&input.topics)?;
-    let pattern = topics.is_pattern();
-    Ok((KafkaSource::new(&kafka_config(&input.client, topics))?, pattern))
 }
 
 /// A Kafka source's configuration.
@@ -84,9 +106,9 @@ fn origin(from: &Start) -> Origin {
 }
 
 /// The stream that the archive began under this topic, or a new one that begins now.
-fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<Simulator<fn() -> i64>> {
+fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<SimulatorConfig> {
     let stored = SimulatorConfig::stored(&keeper.topics(), &input.topic)?;
-    let config = match stored {
+    Ok(match stored {
         Some(stored) => stored,
         None => {
             let rate = Rate::per_second(input.rate)?;
@@ -102,8 +124,7 @@ fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<Simu
                 ..SimulatorConfig::new(input.seed, system_clock() - backlog_ms)
             }
         }
-    };
-    Ok(Simulator::new(config, system_clock as fn() -> i64)?)
+    })
 }
 
 /// The book of the schemas that messages do not carry, and who fills it.

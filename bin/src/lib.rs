@@ -21,6 +21,7 @@ pub mod config;
 mod gauges;
 pub mod graph;
 pub mod input;
+mod lags;
 pub mod process;
 mod progress;
 pub mod repair;

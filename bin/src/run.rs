@@ -8,12 +8,14 @@ use anyhow::{Context, anyhow, bail};
 use fink_dataflow::Moment;
 use fink_dataflow::beats::{End as BeatsEnd, Seat};
 use fink_dataflow::budget::Budget;
+use fink_dataflow::late::{Close, LateSeat};
 use fink_dataflow::table::store;
 use fink_sinks::archive::committer::{CommitOptions, Committer};
 use fink_sinks::archive::compacting::CompactionOptions;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::upload::Stuck;
-use fink_sinks::archive::writer::{self, Backlog, Shared, WriterOptions, WriterThread};
+use fink_sinks::archive::writer::{self, Shared, WriterHandle, WriterOptions, WriterThread};
+use fink_sources::lanes::Lane;
 use fink_sources::progress::ReaderState;
 use fink_sources::queue::Inlet;
 use fink_sources::reader::{Reader, Settings};
@@ -26,11 +28,14 @@ use timely::dataflow::ProbeHandle;
 use crate::gauges::Gauges;
 use crate::graph::{Parts, build};
 use crate::input;
+use crate::lags::Lags;
 use crate::session::{Figures, Session};
-use crate::settings::{AlertSize, Alerts, ArchiveRun, Commit, Fence, Pace, SimulatorRun};
+use crate::settings::{AlertSize, Alerts, ArchiveRun, Commit, Fence, Lanes, Pace, SimulatorRun};
 
 /// The length of a tick of live time.
 const TICK: Duration = Duration::from_secs(1);
+/// How much less of a busy machine late data's writers get than live data's.
+const LATE_NICE: u8 = 5;
 /// How often the main thread looks whether it is time to end.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it tells people how things stand.
@@ -62,7 +67,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         }
         let progress = graph.reader.progress();
         let (figures, caught_up) = graph.gauges.read(&progress);
-        graph.backlog.note(progress.lag().unsigned_abs());
+        graph.lags.note(&progress, run.lanes);
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             session.report(&figures);
             reported = Some(Instant::now());
@@ -87,7 +92,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
 /// The graph and all its threads.
 struct Running {
     gauges: Gauges,
-    backlog: Backlog,
+    lags: Lags,
     end: BeatsEnd,
     reader: Reader,
     writers: Vec<WriterThread>,
@@ -97,33 +102,52 @@ struct Running {
 impl Running {
     fn start(run: &ArchiveRun) -> anyhow::Result<Self> {
         let archive = store::open(&run.archive, &run.store)?;
-        let backlog = Backlog::default();
-        let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run, &backlog))?;
+        let lags = Lags::default();
+        let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run, &lags))?;
         let keeper = Arc::new(committer.clone());
-        let (source, rules) = input::source(run, &*keeper)?;
+        let input::Opened { source, another, rules } = input::source(run, &*keeper)?;
         let (book, schemas) = input::schemas(run)?;
+        let settings = Settings { rules, ..Settings::default() };
+        let (reader, inlet, late) = match another.filter(|_| run.lanes == Lanes::Two) {
+            Some(open) => {
+                let (reader, live, late) = Reader::start_two(source, open, keeper, schemas, settings)?;
+                (reader, live, Some(late))
+            }
+            None => {
+                let (reader, inlet) = Reader::start(source, keeper, schemas, settings)?;
+                (reader, inlet, None)
+            }
+        };
 
-        let memory = Memory::new(run.commit.writers_bytes, run.workers);
+        let memory = Memory::new(run.commit.writers_bytes, run.workers * if late.is_some() { 2 } else { 1 });
         let shared = Shared { archive, routes, memory, sink: Arc::new(committer.clone()), stuck: Stuck::default() };
-        let (mut handles, mut writers) = (Vec::new(), Vec::new());
+        let mut writers = Writers { generation: before.generation, commit: &run.commit, shared: &shared, threads: Vec::new() };
+        let mut handles = Vec::new();
         for worker in 0..run.workers {
-            let (handle, thread) = writer::start(writer_options(worker, before.generation, &run.commit, backlog.clone()), shared.clone())?;
-            handles.push(Mutex::new(Some(handle)));
-            writers.push(thread);
+            let live = writers.start(worker, &lags, Lane::Live)?;
+            let late = late.as_ref().map(|_| writers.start(worker, &lags, Lane::Backlog)).transpose()?;
+            handles.push(Mutex::new(Some((live, late))));
         }
+        let writers = writers.threads;
 
-        let (reader, inlet) = Reader::start(source, keeper, schemas, Settings { rules, ..Settings::default() })?;
         let (budget, end, last) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), before.moment);
         let durable = Arc::new(Mutex::new(last));
         let parts = {
-            let (budget, end) = (budget.clone(), end.clone());
-            move |index: usize| Parts::<Inlet> {
-                seat: Seat { inlet: inlet.clone(), budget: budget.clone(), index },
-                book: book.clone(),
-                writer: handles[index].lock().unwrap_or_else(PoisonError::into_inner).take().expect("each worker is built once"),
-                last,
-                tick: TICK,
-                end: end.clone(),
+            let (budget, end, yields) = (budget.clone(), end.clone(), lags.yields(inlet.clone()));
+            move |index: usize| {
+                let (writer, late_writer) =
+                    handles[index].lock().unwrap_or_else(PoisonError::into_inner).take().expect("each worker is built once");
+                let seat = |inlet: &Inlet| Seat { inlet: inlet.clone(), budget: budget.clone(), index };
+                let late_seat = |inlet| LateSeat { seat: seat(inlet), close: Close::default(), yields: yields.clone() };
+                Parts::<Inlet> {
+                    seat: seat(&inlet),
+                    writer,
+                    late: late.iter().map(late_seat).zip(late_writer).collect(),
+                    book: book.clone(),
+                    last,
+                    tick: TICK,
+                    end: end.clone(),
+                }
             }
         };
         let seen = durable.clone();
@@ -136,7 +160,7 @@ impl Running {
         })
         .map_err(|error| anyhow!("the workers can't start: {error}"))?;
         let gauges = Gauges { committer, before, budget, stuck: shared.stuck, durable };
-        Ok(Self { gauges, backlog, end, reader, writers, workers })
+        Ok(Self { gauges, lags, end, reader, writers, workers })
     }
 
     /// Reads no more, and makes durable what was read.
@@ -176,7 +200,7 @@ fn note(probe: &ProbeHandle<Moment>, durable: &Mutex<Moment>) {
     *durable = durable.max(closed);
 }
 
-fn commit_options(run: &ArchiveRun, backlog: &Backlog) -> CommitOptions {
+fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {
     let Commit { compact_bytes, vacuum_after, .. } = &run.commit;
     CommitOptions {
         take_over: run.fence == Fence::TakeOver,
@@ -186,15 +210,34 @@ fn commit_options(run: &ArchiveRun, backlog: &Backlog) -> CommitOptions {
         compaction: compact_bytes.map(|bytes| CompactionOptions {
             enough_bytes: bytes / 2,
             full_bytes: bytes,
-            backlog: backlog.clone(),
+            backlog: lags.all.clone(),
             ..CompactionOptions::default()
         }),
         ..CommitOptions::default()
     }
 }
 
-fn writer_options(worker: usize, generation: u64, commit: &Commit, backlog: Backlog) -> WriterOptions {
-    WriterOptions { worker, generation, commit_interval: commit.interval, group_bytes_max: commit.group_bytes, backlog }
+/// Starts writers, one a worker and lane.
+struct Writers<'r> {
+    generation: u64,
+    commit: &'r Commit,
+    shared: &'r Shared,
+    threads: Vec<WriterThread>,
+}
+
+impl Writers<'_> {
+    fn start(&mut self, worker: usize, lags: &Lags, lane: Lane) -> std::io::Result<WriterHandle> {
+        let (backlog, nice) = match lane {
+            Lane::Live => (lags.live.clone(), 0),
+            Lane::Backlog => (lags.late.clone(), LATE_NICE),
+        };
+        let Commit { interval, group_bytes, .. } = self.commit;
+        let (commit_interval, group_bytes_max) = (*interval, *group_bytes);
+        let options = WriterOptions { worker, generation: self.generation, commit_interval, group_bytes_max, backlog, nice };
+        let (handle, thread) = writer::start(options, self.shared.clone())?;
+        self.threads.push(thread);
+        Ok(handle)
+    }
 }
 
 /// Sends alerts to a Kafka topic until the session is asked to stop, or the run's own end.

@@ -24,6 +24,8 @@ pub struct ArchiveRun {
     pub commit: Commit,
     /// Timely workers, each a thread.
     pub workers: usize,
+    /// How many lanes read.
+    pub lanes: Lanes,
     /// The bound on bytes of messages between the sources and the durable end.
     pub in_flight_bytes: usize,
     /// When the run ends by itself.
@@ -192,6 +194,16 @@ pub struct Commit {
     pub compact_bytes: Option<u64>,
     /// How long a file that was replaced stays for readers of old versions.
     pub vacuum_after: Duration,
+}
+
+/// How many lanes read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Lanes {
+    /// One: all that is missing, in order.
+    One,
+    /// Two: what comes now, and beside it a backlog.
+    #[default]
+    Two,
 }
 
 /// When a run ends by itself.

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`lanes`] | which stretches of which logs to read: a state machine |
-//! | [`reader`] | the thread that drives any source through its lanes |
+//! | [`reader`] | the threads that drive any source through its lanes |
 //! | [`queue`] | the bounded queue from a reader to the workers |
 //! | [`progress`] | what a reader says of itself |
 //! | [`schemas`] | schemas by id, made sure of before messages that need them go on |

@@ -86,6 +86,9 @@ struct ListenArgs {
     /// Threads that decode [default: one a core, at most 4]
     #[arg(long, value_name = "N")]
     workers: Option<u64>,
+    /// How many lanes read: 2, a backlog beside what comes now; 1, all in order [default: 2]
+    #[arg(long, value_name = "N")]
+    lanes: Option<u64>,
     /// Make a commit so often [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     commit_interval: Option<Duration>,
@@ -261,6 +264,7 @@ impl StartArgs {
         set("--from", "kafka", "from", listen.from.as_deref().map(Into::into));
         set("--files", "files", "folder", listen.files.as_ref().map(path));
         set("--workers", "run", "workers", listen.workers.map(whole));
+        set("--lanes", "run", "lanes", listen.lanes.map(whole));
         let interval = listen.commit_interval.map(|long| long.as_secs_f64().into());
         set("--commit-interval", "archive", "commit_interval_s", interval);
         set("--registry", "schemas", "registry", listen.registry.as_deref().map(Into::into));

@@ -246,6 +246,8 @@ section! {
     RunSection = "run" {
         /// Threads that decode; as many as the machine has cores, at most 4, where none is given.
         workers: Option<u64> = Example("2"),
+        /// How many lanes read: with 2 a backlog is read beside what comes now, and yields to it; with 1 all in order.
+        lanes: u64 = Default("2"),
         /// The bound on messages in flight between source and archive, in MiB.
         in_flight_mib: u64 = Default("48"),
     }

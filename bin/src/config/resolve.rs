@@ -7,8 +7,8 @@ use std::time::Duration;
 use fink_sources::kafka::{Mechanism, Sasl, Secret, Tls};
 
 use super::{ConfigError, Configured, secrets};
-use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaClient, KafkaInput, Schemas, SimulatorInput};
-use crate::settings::{Start, parse_start};
+use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaClient, KafkaInput, Lanes, Schemas};
+use crate::settings::{SimulatorInput, Start, parse_start};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -51,6 +51,11 @@ impl Configured {
         if workers > 256 {
             return Err(self.wrong("run.workers", format!("{workers} workers are more than 256: a worker is a thread")));
         }
+        let lanes = match run.lanes {
+            1 => Lanes::One,
+            2 => Lanes::Two,
+            other => return Err(self.wrong("run.lanes", format!("{other} lanes: there are 1 or 2"))),
+        };
         if run.in_flight_mib == 0 {
             return Err(self.wrong("run.in_flight_mib", "at least 1 MiB is needed"));
         }
@@ -61,6 +66,7 @@ impl Configured {
             schemas: self.schemas()?,
             commit: self.commit()?,
             workers,
+            lanes,
             in_flight_bytes: bytes(run.in_flight_mib),
             end: choices.end,
             incarnation: choices.incarnation,

@@ -82,6 +82,7 @@ mod tests {
             commit_interval: Duration::from_secs(3600),
             group_bytes_max: usize::MAX,
             backlog: Backlog::default(),
+            nice: 0,
         };
         let (handle, thread) = start(options, shared).expect("started");
         let handle = Mutex::new(Some(handle));

@@ -43,6 +43,8 @@ pub struct WriterOptions {
     pub group_bytes_max: usize,
     /// What holds while there is a backlog.
     pub backlog: Backlog,
+    /// How much less of a busy machine its thread gets than others: the niceness of late data's writers.
+    pub nice: u8,
 }
 
 /// Whether the run works off a backlog: then a commit makes nothing visible that anybody waits for by the second, and groups
@@ -200,8 +202,14 @@ pub fn start(options: WriterOptions, shared: Shared) -> std::io::Result<(WriterH
     let (commands, inbox) = crossbeam_channel::unbounded();
     let acks = Arc::new(Acks::default());
     let handle = WriterHandle { commands, acks: Arc::clone(&acks), next: 0 };
-    let name = format!("writer-{}", options.worker);
+    let name = format!("writer-{}{}", options.worker, if options.nice > 0 { "-late" } else { "" });
     let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // On Linux a thread's own.
+        if options.nice > 0
+            && let Err(error) = rustix::process::nice(options.nice.into())
+        {
+            tracing::debug!(%error, "late data is written at the common priority");
+        }
         let result = run(&inbox, Writer::new(options, shared, acks));
         if let Err(error) = &result {
             tracing::error!(%error, "the writer can't go on");

@@ -25,6 +25,7 @@ fn options() -> WriterOptions {
         commit_interval: Duration::from_secs(1),
         group_bytes_max: 64 << 20,
         backlog: Backlog::default(),
+        nice: 0,
     }
 }
 

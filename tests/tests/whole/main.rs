@@ -9,6 +9,7 @@ mod hdfs;
 mod holes;
 mod identity;
 mod kills;
+mod late;
 mod readers;
 mod registry;
 mod rejects;
