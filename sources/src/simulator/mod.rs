@@ -7,6 +7,8 @@
 //! | [`record`] | the alert, its schema and encoding |
 //! | [`send`] | the same stream, or a folder of files, sent to a real Kafka |
 //! | [`folder`] | the folder's messages |
+//! | [`records`] | what was seen, as the surveys' records: ZTF 4.02, LSST 11.0 |
+//! | [`cutouts`] | what was seen, as pictures in FITS files |
 //! | [`seen`] | what one alert of the synthetic sky says, before it is a record |
 //!
 //! The stream has partitions and offsets; each message is a function of the configuration, its partition and its
@@ -14,10 +16,14 @@
 //! rate and the stored start. Nothing is kept: the logs reach back to offset 0 for ever.
 
 pub mod config;
+pub mod cutouts;
 mod dice;
+#[cfg(test)]
+mod example;
 pub mod folder;
 pub mod generate;
 pub mod record;
+pub mod records;
 pub mod seen;
 pub mod send;
 mod sky;
