@@ -14,14 +14,18 @@ use fink_dataflow::table::store;
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
 use serde_json::Value;
 
 /// Reads a file of the table by its path.
 type Get = Box<dyn Fn(&str) -> Option<Bytes> + Send>;
+/// Reads the rows of one.
+type Rows = Box<dyn Fn(&str) -> Option<Vec<(i64, i64)>> + Send>;
 
 /// A table's log, followed version by version as a streaming reader follows it.
 pub struct Follower {
     get: Get,
+    rows: Rows,
     next: u64,
 }
 
@@ -48,7 +52,10 @@ impl Follower {
     #[must_use]
     pub fn new(archive: &Path, table: &str) -> Self {
         let folder = archive.join(table);
-        Self { get: Box::new(move |path| fs::read(folder.join(path)).ok().map(Bytes::from)), next: 0 }
+        let data = folder.clone();
+        // Of a local file only the two columns are read: a reader must not cost what the writer does.
+        let rows = move |path: &str| fs::File::open(data.join(path)).ok().map(rows);
+        Self { get: Box::new(move |path| fs::read(folder.join(path)).ok().map(Bytes::from)), rows: Box::new(rows), next: 0 }
     }
 
     /// Follows a table of an archive in any store.
@@ -60,7 +67,8 @@ impl Follower {
             let (store, path) = (Arc::clone(archive.store()), archive.path(&format!("{table}/{path}")));
             store::wait(async move { store.get(&path).await?.bytes().await }).ok()
         };
-        Self { get: Box::new(get), next: 0 }
+        let all = get.clone();
+        Self { get: Box::new(get), rows: Box::new(move |path| all(path).map(rows)), next: 0 }
     }
 
     /// Skips what is there.
@@ -84,8 +92,8 @@ impl Follower {
             let added: Vec<_> = actions.filter(|a| a["add"]["dataChange"] == Value::Bool(true)).collect();
             if !added.is_empty() {
                 // A file that was compacted and vacuumed since can't be read any more.
-                let files = added.iter().filter_map(|a| (self.get)(&decoded(a["add"]["path"].as_str().expect("a path"))));
-                let rows = files.flat_map(rows).collect();
+                let files = added.iter().filter_map(|a| (self.rows)(&decoded(a["add"]["path"].as_str().expect("a path"))));
+                let rows = files.flatten().collect();
                 return Some(Seen { version, at_ms, rows });
             }
         }
@@ -120,7 +128,7 @@ fn log(version: u64) -> String {
     format!("_delta_log/{version:020}.json")
 }
 
-fn rows(file: Bytes) -> Vec<(i64, i64)> {
+fn rows<F: ChunkReader + 'static>(file: F) -> Vec<(i64, i64)> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("a file that was committed can be read");
     let schema = builder.schema().clone();
     let column = |ours: &str| {

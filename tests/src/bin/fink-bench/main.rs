@@ -3,6 +3,7 @@
 //! Everything it starts (Kafka, HDFS, the program itself) is real, and ends with it. Build with `--release`, and the
 //! program too: `cargo build --release -p fink -p fink-tests`.
 
+mod late;
 mod live;
 mod load;
 mod path;
@@ -34,6 +35,8 @@ enum Mode {
     Memory(load::MemoryArguments),
     /// Thousands of commits: files, logs, and whether commits stay as cheap as the first
     Commits(load::CommitsArguments),
+    /// A backlog beside live alerts: what each costs the other
+    Late(late::LateArguments),
     /// (a) alone, in this process
     #[command(hide = true)]
     Drain(path::DrainArguments),
@@ -50,6 +53,7 @@ fn main() {
         Mode::Idle(arguments) => live::idle(&arguments),
         Mode::Memory(arguments) => load::memory(&arguments),
         Mode::Commits(arguments) => load::commits(&arguments),
+        Mode::Late(arguments) => late::late(&arguments),
         Mode::Drain(arguments) => path::drain(&arguments),
         Mode::Encode(arguments) => path::encode(&arguments),
     }
