@@ -11,6 +11,7 @@
 //! | [`repair`] | rejects and holes: what a person may set right in an archive |
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
+//! | [`serve`] | the web server of a running service |
 //! | [`rundir`], [`process`] | what runs on this machine |
 //! | [`signals`] | how a process is asked to end |
 
@@ -27,6 +28,7 @@ mod progress;
 pub mod repair;
 pub mod run;
 pub mod rundir;
+pub mod serve;
 pub mod session;
 pub mod settings;
 pub mod signals;

@@ -29,6 +29,7 @@ use crate::gauges::Gauges;
 use crate::graph::{Parts, build};
 use crate::input;
 use crate::lags::Lags;
+use crate::serve::{Board, Server, routes};
 use crate::session::{Figures, Session};
 use crate::settings::{AlertSize, Alerts, ArchiveRun, Commit, Fence, Lanes, Pace, SimulatorRun};
 
@@ -56,6 +57,9 @@ pub struct Summary {
 /// A text for a person, when it can't start or can't go on.
 pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summary> {
     let began = Instant::now();
+    let board = Board::default();
+    let serve = |address| Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"));
+    let server = run.http.map(serve).transpose()?;
     let graph = Running::start(run)?;
     let mut reported = None;
     let mut reader_failed = None;
@@ -70,6 +74,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         graph.lags.note(&progress, run.lanes);
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             session.report(&figures);
+            board.publish(&figures);
             reported = Some(Instant::now());
         }
         if let ReaderState::Stopped(why) = &progress.state {
@@ -82,6 +87,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         std::thread::sleep(LOOK);
     }
     let (figures, caught_up) = graph.stop()?;
+    drop(server);
     session.report(&figures);
     match reader_failed {
         Some(why) => bail!("reading stopped: {why}"),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct ArchiveRun {
     pub workers: usize,
     /// How many lanes read.
     pub lanes: Lanes,
+    /// Where the web server listens, if anywhere.
+    pub http: Option<SocketAddr>,
     /// The bound on bytes of messages between the sources and the durable end.
     pub in_flight_bytes: usize,
     /// When the run ends by itself.

@@ -89,6 +89,9 @@ struct ListenArgs {
     /// How many lanes read: 2, a backlog beside what comes now; 1, all in order [default: 2]
     #[arg(long, value_name = "N")]
     lanes: Option<u64>,
+    /// Serve progress on a port of this machine, or at HOST:PORT [default: no web server]
+    #[arg(long, value_name = "PORT")]
+    http: Option<String>,
     /// Make a commit so often [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     commit_interval: Option<Duration>,
@@ -264,6 +267,7 @@ impl StartArgs {
         set("--from", "kafka", "from", listen.from.as_deref().map(Into::into));
         set("--files", "files", "folder", listen.files.as_ref().map(path));
         set("--workers", "run", "workers", listen.workers.map(whole));
+        set("--http", "run", "http", listen.http.as_deref().map(Into::into));
         set("--lanes", "run", "lanes", listen.lanes.map(whole));
         let interval = listen.commit_interval.map(|long| long.as_secs_f64().into());
         set("--commit-interval", "archive", "commit_interval_s", interval);

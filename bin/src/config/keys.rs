@@ -248,6 +248,9 @@ section! {
         workers: Option<u64> = Example("2"),
         /// How many lanes read: with 2 a backlog is read beside what comes now, and yields to it; with 1 all in order.
         lanes: u64 = Default("2"),
+        /// Where the web server listens (progress, and what services add): a port of this machine alone, or HOST:PORT.
+        /// It asks nobody who they are. None where nothing is given.
+        http: Option<String> = Example("\"8089\""),
         /// The bound on messages in flight between source and archive, in MiB.
         in_flight_mib: u64 = Default("48"),
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fink_sources::kafka::{Mechanism, Sasl, Secret, Tls};
 
 use super::{ConfigError, Configured, secrets};
+use crate::serve::parse_address;
 use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaClient, KafkaInput, Lanes, Schemas};
 use crate::settings::{SimulatorInput, Start, parse_start};
 
@@ -56,6 +57,7 @@ impl Configured {
             2 => Lanes::Two,
             other => return Err(self.wrong("run.lanes", format!("{other} lanes: there are 1 or 2"))),
         };
+        let http = run.http.as_deref().map(parse_address).transpose().map_err(|why| self.wrong("run.http", why))?;
         if run.in_flight_mib == 0 {
             return Err(self.wrong("run.in_flight_mib", "at least 1 MiB is needed"));
         }
@@ -67,6 +69,7 @@ impl Configured {
             commit: self.commit()?,
             workers,
             lanes,
+            http,
             in_flight_bytes: bytes(run.in_flight_mib),
             end: choices.end,
             incarnation: choices.incarnation,
