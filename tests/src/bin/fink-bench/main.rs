@@ -37,6 +37,8 @@ enum Mode {
     Commits(load::CommitsArguments),
     /// A backlog beside live alerts: what each costs the other
     Late(late::LateArguments),
+    /// Fills a topic of a Kafka that runs with alerts of real size, all different
+    Fill(path::FillArguments),
     /// (a) alone, in this process
     #[command(hide = true)]
     Drain(path::DrainArguments),
@@ -54,6 +56,7 @@ fn main() {
         Mode::Memory(arguments) => load::memory(&arguments),
         Mode::Commits(arguments) => load::commits(&arguments),
         Mode::Late(arguments) => late::late(&arguments),
+        Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Drain(arguments) => path::drain(&arguments),
         Mode::Encode(arguments) => path::encode(&arguments),
     }

@@ -53,6 +53,18 @@ pub(crate) struct DrainArguments {
     topic: String,
 }
 
+/// Arguments of `fill`.
+#[derive(Args)]
+pub(crate) struct FillArguments {
+    #[arg(long)]
+    brokers: String,
+    #[arg(long)]
+    topic: String,
+    /// Alerts
+    #[arg(long, default_value_t = 20_000)]
+    count: u64,
+}
+
 /// Arguments of `encode`.
 #[derive(Args)]
 pub(crate) struct EncodeArguments {
@@ -170,6 +182,11 @@ pub(crate) fn run(arguments: &PathArguments) {
         line["c_hdfs"] = json!(c.cpu_us);
     }
     println!("{line}");
+}
+
+/// A topic to look at the program with by hand.
+pub(crate) fn fill(arguments: &FillArguments) {
+    flow::copies(&mut Topic::create(&arguments.brokers, &arguments.topic, 4), &templates(), arguments.count);
 }
 
 /// (a): all partitions from their beginning to their end, with the program's settings, nothing done with the messages.
