@@ -6,6 +6,8 @@ pub mod entry;
 pub mod fault;
 mod hdfs;
 pub mod ledger;
+mod local;
+pub mod pieces;
 pub mod store;
 #[cfg(test)]
 mod testing;

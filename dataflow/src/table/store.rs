@@ -12,7 +12,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
@@ -20,6 +19,7 @@ use tokio::runtime::{Handle, Runtime};
 use url::Url;
 
 use super::hdfs::Hdfs;
+use super::local::Local;
 
 /// How long one small read or write of a store may take before it counts as failed: longer than a NameNode's restart
 /// was seen to stall a call (12 s).
@@ -118,7 +118,7 @@ fn local(folder: &std::path::Path) -> Result<Archive, StoreError> {
     let wrong = |reason: String| StoreError::Place { place: shown.clone(), reason };
     let url = Url::from_directory_path(&folder).map_err(|()| wrong("it has no URL".into()))?;
     let root = Path::from_absolute_path(&folder).map_err(|e| wrong(e.to_string()))?;
-    let store = Arc::new(LocalFileSystem::new().with_fsync(true));
+    let store = Arc::new(Local::new());
     Ok(Archive { store, url, root, patience: PATIENCE })
 }
 

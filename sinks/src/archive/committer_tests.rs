@@ -404,8 +404,13 @@ fn a_large_backlog_is_not_slowed_by_merges_until_files_are_too_many() {
     let archive = folder(dir.path());
     let backlog = Backlog::default();
     backlog.note(Backlog::LARGE);
-    let compaction =
-        CompactionOptions { fan_in: 4, every: Duration::from_millis(5), backlog: backlog.clone(), ..CompactionOptions::default() };
+    let compaction = CompactionOptions {
+        fan_in: 4,
+        every: Duration::from_millis(5),
+        backlog: backlog.clone(),
+        settle: Duration::ZERO,
+        ..CompactionOptions::default()
+    };
     let options = CommitOptions { compaction: Some(compaction), vacuum_every: None, ..CommitOptions::default() };
     let mut merges = Vec::new();
     let committer = commit_all(&archive, FILES_HELD_MAX as i64 + 40, options, |offset| {

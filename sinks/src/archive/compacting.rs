@@ -46,6 +46,8 @@ pub struct CompactionOptions {
     /// While this is large nothing is merged, lest it takes its share of the machine from the backlog; but for folders of
     /// more than [`FILES_HELD_MAX`] files.
     pub backlog: Backlog,
+    /// How long that goes on after its end: what only catches up, and ends, leaves merging to who stays.
+    pub settle: Duration,
 }
 
 impl Default for CompactionOptions {
@@ -53,12 +55,13 @@ impl Default for CompactionOptions {
         const MIB: u64 = 1 << 20;
         Self {
             fan_in: 12,
-            enough_bytes: 128 * MIB,
+            enough_bytes: 48 * MIB,
             full_bytes: 256 * MIB,
             files_max: 256,
             quiet: Duration::from_secs(900),
             every: Duration::from_secs(5),
             backlog: Backlog::default(),
+            settle: Duration::from_secs(10),
         }
     }
 }
@@ -287,7 +290,7 @@ impl Compactor {
                 worst = worst.max(folder.files.len());
                 folder.fresh = 0;
                 let quiet = folder.last_add.elapsed() >= self.options.quiet;
-                let held = self.options.backlog.is_large() && folder.files.len() <= FILES_HELD_MAX;
+                let held = self.options.backlog.was_large(self.options.settle) && folder.files.len() <= FILES_HELD_MAX;
                 if found.is_some() || held || !folder.dirty {
                     continue;
                 }

@@ -3,12 +3,11 @@
 //! A file is kept whole until it is stored: its size is bounded by that of a group, and a put that failed can then be
 //! tried again, for as long as it takes, without asking anybody for the rows.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use object_store::PutPayload;
+use fink_dataflow::table::pieces::Pieces;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -111,48 +110,5 @@ impl Encoder {
     /// The file's bytes so far but for the last few, taken out: what is left begins after them.
     pub fn take_written(&mut self) -> Vec<Bytes> {
         self.file.inner_mut().take_full()
-    }
-}
-
-/// Bytes in pieces, so that growing never copies what is there.
-#[derive(Default)]
-pub struct Pieces {
-    full: Vec<Bytes>,
-    last: Vec<u8>,
-}
-
-/// Bytes of a piece; the first ones are smaller, for small files.
-const PIECE: usize = 1 << 20;
-
-impl Pieces {
-    /// All bytes, as a store takes them.
-    #[must_use]
-    pub fn payload(mut self) -> PutPayload {
-        self.full.push(self.last.into());
-        self.full.into_iter().collect()
-    }
-
-    /// The full pieces, taken out.
-    pub fn take_full(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.full)
-    }
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.last.len() + bytes.len() > self.last.capacity() {
-            let size = if self.full.is_empty() { PIECE / 8 } else { PIECE };
-            let next = Vec::with_capacity(size.max(bytes.len()));
-            let last = std::mem::replace(&mut self.last, next);
-            if !last.is_empty() {
-                self.full.push(last.into());
-            }
-        }
-        self.last.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -128,6 +128,12 @@ impl Files {
         self.open.values().map(|file| file.charge.bytes()).sum()
     }
 
+    /// Bytes of the largest open file.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.open.values().map(|file| file.charge.bytes()).max().unwrap_or(0)
+    }
+
     /// Appends alerts, each to the file of its night.
     ///
     /// # Errors
@@ -254,7 +260,7 @@ impl OpenFile {
         let (log, offset) = &self.first;
         let topic: String = log.topic.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).take(60).collect();
         let stem = format!("{}/{generation}-{topic}-{}-{offset}", partition_folder(&partition), log.partition);
-        let payload = pieces.payload();
+        let payload: PutPayload = pieces.into_bytes().into_iter().collect();
         let size = payload.content_length();
         self.charge.set(size);
         let file = DataFile { path: String::new(), size: size as u64, modified_ms: 0, partition, rows: self.rows as u64, stats };

@@ -38,7 +38,13 @@ impl Memory {
     /// go on meanwhile; so at worst the bound is passed by their shares, until the greedy one writes next.
     #[must_use]
     pub fn presses(&self, own: usize) -> bool {
-        self.used() > self.max && own > self.max / self.writers
+        self.used() > self.max && own > self.share()
+    }
+
+    /// Bytes that a writer may hold when all hold as many.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        self.max / self.writers
     }
 
     /// How often bytes were given back so far.

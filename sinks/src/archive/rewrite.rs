@@ -125,7 +125,7 @@ pub fn rewrite(archive: &Archive, table: &str, schema: &str, generation: u64, fi
     if said != rows {
         return Err(RewriteError::Rows { made: rows, said });
     }
-    let size = output.finish(pieces.payload().into_iter().collect())?;
+    let size = output.finish(pieces.into_bytes())?;
     Ok(DataFile { path: name, size, modified_ms: chrono::Utc::now().timestamp_millis(), partition, rows, stats })
 }
 

@@ -52,6 +52,8 @@ pub struct WriterOptions {
 #[derive(Clone, Debug, Default)]
 pub struct Backlog {
     large: Arc<AtomicBool>,
+    /// When it was last large.
+    last: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Backlog {
@@ -62,7 +64,16 @@ impl Backlog {
 
     /// Notes how many messages are to come.
     pub fn note(&self, messages: u64) {
-        self.large.store(messages >= Self::LARGE, Ordering::Relaxed);
+        let large = messages >= Self::LARGE;
+        self.large.store(large, Ordering::Relaxed);
+        if large {
+            *lock(&self.last) = Some(Instant::now());
+        }
+    }
+
+    /// Whether it is large, or was less than `ago` before.
+    pub(super) fn was_large(&self, ago: Duration) -> bool {
+        self.is_large() || lock(&self.last).is_some_and(|last| last.elapsed() < ago)
     }
 
     pub(super) fn is_large(&self) -> bool {
@@ -302,11 +313,15 @@ impl Writer {
             drop(part.rejects);
             self.relieve()?;
         }
+        if self.is_full() { self.flush() } else { self.tick(now) }
+    }
+
+    /// Whether the open group is large enough. One that is a single file closes before that file must give way to others:
+    /// else it would be a large file and crumbs.
+    fn is_full(&self) -> bool {
         let bytes = self.files.open_bytes() + self.group.as_ref().map_or(0, |group| group.closed_bytes);
-        if bytes >= self.options.group_bytes_max {
-            return self.flush();
-        }
-        self.tick(now)
+        let share = self.shared.memory.share();
+        bytes >= self.options.group_bytes_max || (self.files.largest() > bytes / 4 * 3 && bytes >= share - share / 8)
     }
 
     /// Closes the group if it is old enough.

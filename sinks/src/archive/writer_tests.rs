@@ -96,6 +96,24 @@ fn a_group_grows_older_while_the_backlog_is_large() {
 }
 
 #[test]
+fn a_group_of_one_file_closes_before_that_file_must_give_way() {
+    let archive = Archive::in_memory();
+    let (mut writer, groups) = writer(&archive, 1_000_000, WriterOptions { group_bytes_max: usize::MAX, ..options() });
+    let now = Instant::now();
+    for number in 0.. {
+        let from = i64::try_from(number).expect("few") * 2;
+        let rows = batch(&ztf(false), &[from, from + 1], 20_000, |_| Some(20_000));
+        writer.take(now, number, Moment::new(0, 1), vec![decoded(vec![rows], vec![])]).expect("taken");
+        if writer.group.is_none() {
+            break;
+        }
+    }
+    let group = groups.recv().expect("handed on");
+    assert_eq!(group.files.len(), 1);
+    assert!((700_000..1_000_000).contains(&group.files[0].1.size), "{}", group.files[0].1.size);
+}
+
+#[test]
 fn a_group_closes_when_it_is_big_and_an_empty_one_is_a_group_too() {
     let archive = Archive::in_memory();
     let (mut writer, groups) = writer(&archive, usize::MAX, WriterOptions { group_bytes_max: 500_000, ..options() });
