@@ -125,7 +125,7 @@ fn main() {
     };
     for grain in [Grain::Coarse, Grain::Fine] {
         let mut size = 0;
-        let (cpu, wall) = least(3, || size = write(&many, grain).0.payload().content_length());
+        let (cpu, wall) = least(3, || size = write(&many, grain).0.into_bytes().iter().map(bytes::Bytes::len).sum());
         println!(
             "{count} rows, {grain:?}, into memory: {:.1} us CPU, {:.1} us wall an alert, {} B an alert",
             cpu.as_secs_f64() * 1e6 / count as f64,
@@ -135,7 +135,7 @@ fn main() {
     }
     let file = std::env::temp_dir().join(format!("fink-write-cost-{}", std::process::id()));
     let (cpu, wall) = least(3, || {
-        let payload = write(&many, Grain::Coarse).0.payload();
+        let payload = write(&many, Grain::Coarse).0.into_bytes();
         let mut out = std::fs::File::create(&file).expect("the temporary folder takes files");
         for piece in payload {
             std::io::Write::write_all(&mut out, &piece).expect("there is room");
@@ -154,7 +154,7 @@ fn main() {
             let mut size = 0;
             let (encode, _) = least(100, || {
                 let (pieces, metadata) = write(std::slice::from_ref(&small), grain);
-                size = pieces.payload().content_length() + layout.stats(&metadata).len();
+                size = pieces.into_bytes().iter().map(bytes::Bytes::len).sum::<usize>() + layout.stats(&metadata).len();
             });
             println!("{rows} rows, {grain:?}: {:.2} ms CPU a file, {size} B", encode.as_secs_f64() * 1e3);
         }

@@ -31,7 +31,7 @@ use serde_json::json;
 #[derive(Args)]
 pub(crate) struct PathArguments {
     /// Alerts, all different
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 60_000)]
     count: u64,
     /// Workers of the program
     #[arg(long, default_value_t = 2)]
