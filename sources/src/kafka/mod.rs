@@ -3,10 +3,13 @@
 //! One consumer with partitions assigned by hand: no group decides what is read, and the cluster's stored offsets decide
 //! nothing. What is passed over is told by spans from position to position, so that transaction markers, aborted and
 //! compacted messages leave no holes; at the end of a log a second client ([`probe`]) looks whether there are any.
+//! Behind messages that it can't read librdkafka just goes on: they are asked for again, and nothing is passed over
+//! meanwhile ([`damage`]).
 //!
 //! | file | what it is |
 //! |---|---|
 //! | [`config`] | how to reach a cluster, and which of its topics to read |
+//! | `damage` | messages that can't be read, and when they are asked for again |
 //! | `health` | how we stand with the cluster, told once per change |
 //! | `positions` | where each log stands, and how messages become chunks |
 //! | `probe` | looks at single offsets |
@@ -25,12 +28,14 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 pub mod config;
+mod damage;
 mod health;
 mod positions;
 mod probe;
 
 pub use config::{ConfigError, KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
 
+use damage::Damage;
 use health::Health;
 use positions::{Positions, Taken};
 use probe::Tails;
@@ -55,7 +60,8 @@ pub struct KafkaSource {
     complete: bool,
     /// Some log does not hold the offset that it is read at, and which one is not known yet.
     astray: bool,
-    /// Offsets that were found to be out of range, to be told one by one.
+    damage: Damage,
+    /// What is to be told, one by one: offsets out of range, damage.
     lost: Vec<SourceError>,
     /// What was told to monitors last.
     told: std::collections::BTreeMap<(Arc<str>, i32), i64>,
@@ -77,6 +83,7 @@ impl KafkaSource {
             tails: None,
             complete: false,
             astray: false,
+            damage: Damage::default(),
             lost: Vec::new(),
             told: std::collections::BTreeMap::new(),
         })
@@ -221,6 +228,13 @@ impl KafkaSource {
         while messages < GATHERED_MAX && bytes < GATHERED_BYTES_MAX {
             match self.consumer.poll(wait) {
                 None => break,
+                // What comes behind these may be behind messages that nobody saw. It is gone through all the same: such errors
+                // come several at a time, and each would drop what the other partitions have for us.
+                Some(Err(error)) if damage::is_told_by(&error) => self.damaged(damage::text(&error)),
+                Some(Err(error)) if probe::out_of_range(&error) => {
+                    self.positions.pass_over_nothing(true);
+                    self.astray = true;
+                }
                 // Behind an error there may be messages: only where there are none it is told.
                 Some(Err(error)) if passing(&error) => failure = Some(error),
                 Some(Err(error)) => {
@@ -253,11 +267,7 @@ impl KafkaSource {
         }
     }
 
-    fn poll_failed(&mut self, error: &KafkaError) -> Result<(), SourceError> {
-        if probe::out_of_range(error) {
-            self.astray = true;
-            return Ok(());
-        }
+    fn poll_failed(&self, error: &KafkaError) -> Result<(), SourceError> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => Ok(()),
             _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(SourceError::Stop(format!("kafka client failed: {error}"))),
@@ -265,23 +275,44 @@ impl KafkaSource {
         }
     }
 
+    /// Some messages can't be read: nothing is passed over until they are asked for again.
+    fn damaged(&mut self, why: String) {
+        self.positions.pass_over_nothing(true);
+        if self.damage.found(Instant::now()) {
+            self.lost.push(SourceError::Retry(why));
+        }
+    }
+
     /// Finds the logs that do not hold the offset that they are read at: librdkafka does not say which, so all are looked
     /// at. Whichever it was, its fetching has stopped.
     fn find_lost(&mut self) -> Result<(), SourceError> {
-        let logs: Vec<Arc<Log>> = self.positions.iter().map(|reading| reading.log.clone()).collect();
-        let partitions: Vec<_> = logs.iter().map(|log| (log.topic.clone(), log.partition)).collect();
-        let mut held = Vec::new();
+        let partitions: Vec<_> = self.positions.iter().map(|reading| (reading.log.topic.clone(), reading.log.partition)).collect();
+        let before = self.lost.len();
         for Extent { topic, partition, low, high } in self.extents_of(&partitions)? {
-            let Some(reading) = self.positions.get(&topic, partition) else { continue };
-            let offset = reading.position;
-            if (low..=high).contains(&offset) {
-                held.push(reading.log.clone());
-            } else {
+            let Some(offset) = self.positions.get(&topic, partition).map(|reading| reading.position) else { continue };
+            if !(low..=high).contains(&offset) {
                 self.lost.push(SourceError::OutOfRange { topic, partition, offset, low, high });
             }
         }
-        self.fetch_from_positions(&held).map_err(self.failed("reading"))?;
         self.astray = false;
+        if self.lost.len() == before {
+            // Behind damage librdkafka was seen to ask for offsets that it took from the damage.
+            self.damaged("an offset is said not to be there, though all are that are read; asked for again".to_owned());
+            return Ok(());
+        }
+        self.fetch_again()
+    }
+
+    /// Fetches all logs again from where they stand, but for those that are lost.
+    fn fetch_again(&mut self) -> Result<(), SourceError> {
+        let lost = |log: &Log| {
+            let is = |error: &SourceError| matches!(error, SourceError::OutOfRange { topic, partition, .. } if *topic == log.topic && *partition == log.partition);
+            self.lost.iter().any(is)
+        };
+        let held: Vec<Arc<Log>> = self.positions.iter().map(|reading| reading.log.clone()).filter(|log| !lost(log)).collect();
+        self.fetch_from_positions(&held).map_err(self.failed("reading"))?;
+        self.positions.pass_over_nothing(false);
+        self.damage.asked();
         Ok(())
     }
 
@@ -372,6 +403,9 @@ impl Source for KafkaSource {
             self.find_lost()?;
             return Ok(None);
         }
+        if self.damage.is_due(Instant::now()) {
+            self.fetch_again()?;
+        }
         self.look_at_tails();
         // While ends are looked at, somebody waits for them.
         let timeout = if self.tails.is_some() { timeout.min(Duration::from_millis(20)) } else { timeout };
@@ -405,7 +439,7 @@ fn whole_ms(time: Duration) -> Duration {
 
 /// Whether librdkafka goes on by itself after an error.
 fn passing(error: &KafkaError) -> bool {
-    !probe::out_of_range(error) && !matches!(error, KafkaError::MessageConsumptionFatal(_))
+    !matches!(error, KafkaError::MessageConsumptionFatal(_))
 }
 
 /// A message of our own: its payload is copied once.

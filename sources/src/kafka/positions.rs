@@ -11,6 +11,8 @@ use fink_dataflow::ports::{Extent, Stretch};
 pub(crate) struct Positions {
     logs: BTreeMap<String, BTreeMap<i32, Reading>>,
     ready: VecDeque<Chunk>,
+    /// Nothing is passed over: only the very next message of a log is taken.
+    strict: bool,
 }
 
 /// A log that is read.
@@ -82,10 +84,17 @@ impl Positions {
         }
     }
 
+    /// From now on only the very next message of each log is taken, since some that came before may not have been readable;
+    /// or no longer so.
+    pub(crate) fn pass_over_nothing(&mut self, strict: bool) {
+        self.strict = strict;
+    }
+
     /// Takes the next message of a log.
     pub(crate) fn take(&mut self, topic: &str, partition: i32, offset: i64, message: impl FnOnce() -> Message) -> Taken {
+        let strict = self.strict;
         let Some(reading) = self.get_mut(topic, partition) else { return Taken::Dropped };
-        if offset < reading.position || reading.done() {
+        if offset < reading.position || reading.done() || (strict && offset > reading.position) {
             return Taken::Dropped;
         }
         match reading.until {
@@ -197,6 +206,17 @@ mod tests {
         let (mut positions, _) = reading(0, Some(2));
         assert_eq!(positions.pass(&log, 0, 9), Taken::Finished);
         assert_eq!(spans(&mut positions), [(0, 2, vec![])]);
+    }
+
+    #[test]
+    fn nothing_is_passed_over_while_messages_can_not_be_read() {
+        let (mut positions, _) = reading(10, None);
+        positions.pass_over_nothing(true);
+        assert_eq!((take(&mut positions, 10), take(&mut positions, 12)), (Taken::Gathered, Taken::Dropped));
+        assert_eq!((take(&mut positions, 13), take(&mut positions, 11)), (Taken::Dropped, Taken::Gathered));
+        positions.pass_over_nothing(false);
+        assert_eq!(take(&mut positions, 13), Taken::Gathered);
+        assert_eq!(spans(&mut positions), [(10, 14, vec![10, 11, 13])]);
     }
 
     #[test]

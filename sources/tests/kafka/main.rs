@@ -7,5 +7,6 @@ mod cluster;
 mod faults;
 mod measure;
 mod mock;
+mod proxy;
 mod real;
 mod run;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fink_sources::lanes::{Changed, Origin, Rules};
+use fink_sources::progress::ReaderState;
 use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::cluster::{Cluster, send};
+use crate::proxy::Proxy;
 use crate::run::{Memory, Run, config, rules};
 
 /// A topic name that no other run uses.
@@ -54,6 +56,28 @@ fn reads_every_offset_once_and_goes_on_after_a_restart() {
     kafka.send(&topic, 2, 500..503, 100);
     again.until("the new ones", |run| run.messages.len() == 13);
     assert_eq!(again.offsets(2), set(500..503));
+}
+
+#[test]
+fn messages_that_are_damaged_are_not_passed_over_and_other_partitions_go_on() {
+    let Some(kafka) = Cluster::shared() else { return };
+    let topic = fresh("damaged");
+    kafka.create(&topic, 2, &[]);
+    // Three batches a partition: librdkafka leaves out the damaged one and goes on with the next.
+    for part in [0..10, 10..20, 20..30] {
+        kafka.send(&topic, 0, part.clone(), 10);
+        kafka.send(&topic, 1, part, 10);
+    }
+    let proxy = Proxy::damaging(&kafka.brokers, &format!("{topic}/0/15"));
+    let memory = Arc::new(Memory::default());
+    let mut run = Run::start(&config(&proxy.address, &topic), &memory, rules(Origin::Earliest));
+    run.until("it is said", |run| matches!(&run.reader.progress().state, ReaderState::Retrying(why) if why.contains("damaged")));
+    kafka.send(&topic, 1, 30..40, 10);
+    run.until("it is asked again, and the other goes on", |run| proxy.damaged() > 2 && run.offsets(1) == set(0..40));
+    assert_eq!((run.offsets(0), topic_of(&memory, 0, 0)), (set(0..10), vec![(0, 10)]));
+    proxy.heal();
+    run.until("all", |run| run.offsets(0) == set(0..30));
+    assert_eq!(topic_of(&memory, 0, 0), [(0, 30)]);
 }
 
 #[test]
