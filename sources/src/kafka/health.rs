@@ -1,7 +1,7 @@
 //! How we stand with the cluster: librdkafka's callbacks, told once per change.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fink_dataflow::ports::SourceError;
@@ -11,10 +11,10 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{debug, error, info, warn};
 
-/// The client's context: hears what librdkafka has to say.
-#[derive(Default)]
+/// The context of clients: hears what librdkafka has to say. Clones are the same.
+#[derive(Clone, Default)]
 pub(crate) struct Health {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]

@@ -1,8 +1,10 @@
 //! Topics of a Kafka cluster as a source.
 //!
-//! One consumer with partitions assigned by hand: no group decides what is read, and the cluster's stored offsets decide
+//! One client reads, with partitions assigned by hand: no group decides what is read, and the cluster's stored offsets decide
 //! nothing. What is passed over is told by spans from position to position, so that transaction markers, aborted and
 //! compacted messages leave no holes; at the end of a log a second client ([`probe`]) looks whether there are any.
+//! A client of its own asks how far topics reach: a broker answers one connection's questions in order, and on the reading
+//! client's they would wait behind a fetch that waits for messages, while nobody takes what has come.
 //! Behind messages that it can't read librdkafka just goes on: they are asked for again, and nothing is passed over
 //! meanwhile ([`damage`]).
 //!
@@ -54,6 +56,8 @@ pub struct KafkaSource {
     topics: Topics,
     client: ClientConfig,
     consumer: BaseConsumer<Health>,
+    /// Asks, and never reads.
+    asker: BaseConsumer<Health>,
     positions: Positions,
     tails: Option<Tails>,
     /// Whether all topics named were there once: from then on one that is missing was deleted.
@@ -74,11 +78,14 @@ impl KafkaSource {
     /// When the configuration can't be right.
     pub fn new(config: &KafkaConfig) -> Result<Self, ConfigError> {
         let client = config.client()?;
-        let consumer = client.create_with_context(Health::default()).map_err(|error| ConfigError::Client(client_error(&error)))?;
+        let health = Health::default();
+        let create = |health| client.create_with_context(health).map_err(|error| ConfigError::Client(client_error(&error)));
+        let (consumer, asker) = (create(health.clone())?, create(health)?);
         Ok(Self {
             topics: config.topics.clone(),
             client,
             consumer,
+            asker,
             positions: Positions::default(),
             tails: None,
             complete: false,
@@ -102,8 +109,9 @@ impl KafkaSource {
         }
     }
 
-    /// Before anything is assigned, callbacks come by polling only, and no message can be lost by it.
+    /// Callbacks come by polling only; no message can be lost by it where nothing is assigned.
     fn serve_callbacks(&self) {
+        while self.asker.poll(Duration::ZERO).is_some() {}
         if self.positions.iter().next().is_none() {
             while self.consumer.poll(Duration::ZERO).is_some() {}
         }
@@ -118,7 +126,7 @@ impl KafkaSource {
             Topics::Pattern(_) => vec![None],
         };
         for name in asked {
-            let metadata = self.consumer.fetch_metadata(name.as_deref(), PATIENCE).map_err(self.failed("asking for topics"))?;
+            let metadata = self.asker.fetch_metadata(name.as_deref(), PATIENCE).map_err(self.failed("asking for topics"))?;
             let before = found.len();
             for topic in metadata.topics().iter().filter(|topic| self.topics.matches(topic.name())) {
                 match topic.error().map(RDKafkaErrorCode::from) {
@@ -156,7 +164,7 @@ impl KafkaSource {
         for (topic, partition) in of {
             list.add_partition_offset(topic, *partition, which).map_err(self.failed(doing))?;
         }
-        let answer = self.consumer.offsets_for_times(list, PATIENCE).map_err(self.failed(doing))?;
+        let answer = self.asker.offsets_for_times(list, PATIENCE).map_err(self.failed(doing))?;
         let offset = |element: TopicPartitionListElem<'_>| element.error().map(|()| element.offset());
         let mut offsets = Vec::new();
         for (topic, partition) in of {
@@ -335,7 +343,7 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn identity(&mut self) -> Result<Arc<str>, SourceError> {
-        let Some(cluster) = self.consumer.client().fetch_cluster_id(PATIENCE) else {
+        let Some(cluster) = self.asker.client().fetch_cluster_id(PATIENCE) else {
             self.serve_callbacks();
             return Err(self.health().judge_silence("asking who the cluster is"));
         };
@@ -345,6 +353,7 @@ impl Source for KafkaSource {
     }
 
     fn extents(&mut self) -> Result<Vec<Extent>, SourceError> {
+        self.serve_callbacks();
         let partitions = self.partitions()?;
         let extents = self.extents_of(&partitions)?;
         if self.tails.is_none() {

@@ -31,9 +31,11 @@ impl Live {
             let round = if !begun {
                 self.look()
             } else if looked.elapsed() >= self.settings.refresh {
-                // Noted before the look, so that one that fails does not keep messages from being read.
+                let look = self.look().map(|()| self.tell_durable());
+                // Noted after the look, failed or not: one that takes long must not be followed by the next at once, or nothing
+                // would be read in between.
                 looked = Instant::now();
-                self.look().map(|()| self.tell_durable())
+                look
             } else {
                 self.run.read(&mut *self.source)
             };
@@ -161,4 +163,81 @@ fn answer(source: &mut dyn Source, asks: Vec<Ask>) -> Result<BTreeMap<Ask, Answe
         }
     }
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fink_dataflow::message::{Chunk, Mark};
+    use fink_dataflow::ports::{Drawn, Inlet as _, Stored, Stretch};
+
+    use super::super::Reader;
+    use super::*;
+    use crate::lanes::{Origin, Rules};
+    use crate::schemas::NoSchemas;
+
+    /// A log that grows by one offset at each read, and takes long to say how far it reaches.
+    struct Slow(i64);
+
+    impl Source for Slow {
+        fn identity(&mut self) -> Result<Arc<str>, SourceError> {
+            Ok("slow:1".into())
+        }
+        fn extents(&mut self) -> Result<Vec<Extent>, SourceError> {
+            std::thread::sleep(Duration::from_millis(30));
+            Ok(vec![Extent { topic: "t".into(), partition: 0, low: 0, high: self.0 }])
+        }
+        fn offset_at(&mut self, _: &str, _: i32, _: i64) -> Result<i64, SourceError> {
+            Ok(0)
+        }
+        fn mark(&mut self, _: &str, _: i32, _: i64) -> Result<Option<Mark>, SourceError> {
+            Ok(None)
+        }
+        fn read(&mut self, _: &[Stretch]) -> Result<(), SourceError> {
+            Ok(())
+        }
+        fn pause(&mut self, _: &Log, _: bool) -> Result<(), SourceError> {
+            Ok(())
+        }
+        fn poll(&mut self, _: Duration) -> Result<Option<Chunk>, SourceError> {
+            let (log, span) = (Arc::new(Log::new("slow:1", "t", 0, 0)), self.0..self.0 + 1);
+            self.0 += 1;
+            Ok(Some(Chunk { log, span, messages: Vec::new(), received_us: 0 }))
+        }
+    }
+
+    struct Nothing;
+
+    impl Keeper for Nothing {
+        fn stored(&self, _: &Log) -> Option<Stored> {
+            None
+        }
+        fn incarnation(&self, _: &str, _: &str) -> Option<u32> {
+            None
+        }
+        fn topics(&self) -> Vec<(Arc<str>, Arc<str>)> {
+            Vec::new()
+        }
+        fn open(&self, _: &[(Log, i64)]) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_source_that_takes_long_to_look_at_is_read_in_between() {
+        let rules = Rules { origin: Origin::Earliest, ..Rules::default() };
+        let settings = Settings { rules, refresh: Duration::from_millis(10), ..Settings::default() };
+        let (reader, inlet) = Reader::start(Box::new(Slow(0)), Arc::new(Nothing), Arc::new(NoSchemas), settings).expect("thread");
+        let began = Instant::now();
+        let mut drawn = 0;
+        while drawn < 20 {
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing is read: {:?}", reader.progress());
+            match inlet.draw(0) {
+                Drawn::Chunk(_) => drawn += 1,
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        reader.join();
+    }
 }
