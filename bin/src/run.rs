@@ -125,7 +125,8 @@ impl Running {
             }
         };
 
-        let memory = Memory::new(run.commit.writers_bytes, run.workers * if late.is_some() { 2 } else { 1 });
+        // Of a worker's two writers one is busy: a backlog waits for live data, and what live data leaves is small.
+        let memory = Memory::new(run.commit.writers_bytes, run.workers);
         let shared = Shared { archive, routes, memory, sink: Arc::new(committer.clone()), stuck: Stuck::default() };
         let mut writers = Writers { generation: before.generation, commit: &run.commit, shared: &shared, threads: Vec::new() };
         let mut handles = Vec::new();
@@ -214,7 +215,8 @@ fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {
         // A file outlives its time by as much again at the most, and an hour.
         vacuum_every: Some((*vacuum_after).clamp(Duration::from_secs(5), Duration::from_secs(3_600))),
         compaction: compact_bytes.map(|bytes| CompactionOptions {
-            enough_bytes: bytes / 2,
+            // What a backlog leaves is of this size: not worth writing again.
+            enough_bytes: bytes / 5,
             full_bytes: bytes,
             backlog: lags.all.clone(),
             ..CompactionOptions::default()
