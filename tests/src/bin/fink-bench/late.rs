@@ -70,7 +70,7 @@ fn round(folder: &Path, brokers: &str, backlog: u64, live: bool, arguments: &Lat
     let mut run = fink.start();
     let mut follower = Follower::new(&archive, "alerts");
     let (mut seen, mut first, mut last) = (0, None, None::<(Instant, i64)>);
-    let mut round = Round::default();
+    let (mut round, mut all) = (Round::default(), Vec::new());
     loop {
         let Some(commit) = follower.wait(Duration::from_secs(120)) else { panic!("nothing came for two minutes:\n{}", run.said()) };
         let old = u64::try_from(commit.rows.iter().filter(|(appended, _)| *appended < began).count()).expect("fits");
@@ -82,12 +82,15 @@ fn round(folder: &Path, brokers: &str, backlog: u64, live: bool, arguments: &Lat
                 round.drained = seen - before;
             }
         }
-        let late =
-            |from: i64| commit.rows.iter().filter(move |(appended, _)| *appended >= from).map(|(appended, _)| commit.at_ms - appended);
-        match last {
-            None => round.under.extend(late(began + START_MS)),
-            Some((_, at_ms)) if !live || (commit.at_ms > at_ms && round.after.len() >= round.under.len()) => break,
-            Some((_, at_ms)) => round.after.extend(late(at_ms + AFTER_MS)),
+        all.extend(commit.rows.iter().map(|(appended, _)| (*appended, commit.at_ms - appended)));
+        // By when Kafka had them, not by when they were seen: with one ordered lane that is after the backlog.
+        let of = |from: i64, until: i64| all.iter().filter(move |(at, _)| (from..until).contains(at)).map(|(_, late)| *late).collect();
+        if let Some((_, done_ms)) = last {
+            round.under = of(began + START_MS, done_ms);
+            round.after = of(done_ms + AFTER_MS, i64::MAX);
+            if !live || (commit.at_ms > done_ms + AFTER_MS && round.after.len() >= round.under.len()) {
+                break;
+            }
         }
     }
     if let (Some((first, _)), Some((last, _))) = (first, last) {
@@ -139,7 +142,7 @@ pub(crate) fn late(arguments: &LateArguments) {
     println!("    p99 under / after = {ratio:.2}");
     println!("    backlog drained at {speed:.0}/s, alone at {alone:.0}/s: {:.2}", speed / alone);
     let mut line = json!({ "p99_ms": p99, "p99_after_ms": p99_after, "p99_ratio": ratio, "drain_ratio": speed / alone, "live": rows });
-    if let Some(ordered) = ordered {
+    if let Some(ordered) = ordered.filter(|ordered| !ordered.under.is_empty()) {
         let (median, p99, max) = percentiles(ordered.under.clone());
         println!(
             "    one ordered lane: median {median} ms, p99 {p99} ms, max {max} ms over {} live alerts, drained at {:.0}/s",
