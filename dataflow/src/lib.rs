@@ -6,6 +6,7 @@
 //! | [`clock`] | the state machine that issues Moments and decides when late data rolls in |
 //! | [`beats`] | the clock as an operator, and the source operator that follows it |
 //! | [`late`] | the source operator of what came before: one epoch ahead of live data |
+//! | [`publish`] | the end of a maintained answer: publishes what has become final |
 //! | [`coverage`] | which offsets of which logs have been dealt with |
 //! | [`message`] | logs, messages and the chunks that sources hand over |
 //! | [`alerts`] | decoded alerts as Arrow batches, and what could not be decoded |
@@ -24,6 +25,7 @@ pub mod late;
 pub mod message;
 pub mod moment;
 pub mod ports;
+pub mod publish;
 pub mod table;
 
 pub use coverage::{Coverage, Intervals};

@@ -6,7 +6,8 @@
 //! | [`servers`] | real Kafka, HDFS, schema registry and S3, for as long as a value lives |
 //! | [`process`] | the program as a child: started, watched, stopped, killed, its CPU and memory |
 //! | [`datum`], [`template`] | real alerts in as many different copies as wanted, at the size and cost of the original |
-//! | [`flow`] | alerts that keep coming
+//! | [`epochs`] | live and late operators on random schedules, and an oracle |
+//! | [`flow`] | alerts that keep coming |
 //! | [`topic`] | what was sent to a topic, message by message |
 //! | [`lsst`] | Rubin's schemas and messages |
 //! | [`judge`] | checks by the program itself, and by deltalake, polars, pyarrow and fastavro |
@@ -16,6 +17,7 @@
 //! `tests/tests/`, behind the feature `integration`.
 
 pub mod datum;
+pub mod epochs;
 pub mod flow;
 pub mod judge;
 pub mod lsst;

@@ -3,6 +3,7 @@
 //! Everything it starts (Kafka, HDFS, the program itself) is real, and ends with it. Build with `--release`, and the
 //! program too: `cargo build --release -p fink -p fink-tests`.
 
+mod epochs;
 mod late;
 mod live;
 mod load;
@@ -39,6 +40,8 @@ enum Mode {
     Late(late::LateArguments),
     /// Fills a topic of a Kafka that runs with alerts of real size, all different
     Fill(path::FillArguments),
+    /// Epochs of late rows rolled in by the hundred, and what they cost
+    Epochs(epochs::EpochsArguments),
     /// (a) alone, in this process
     #[command(hide = true)]
     Drain(path::DrainArguments),
@@ -57,6 +60,7 @@ fn main() {
         Mode::Commits(arguments) => load::commits(&arguments),
         Mode::Late(arguments) => late::late(&arguments),
         Mode::Fill(arguments) => path::fill(&arguments),
+        Mode::Epochs(arguments) => epochs::epochs(&arguments),
         Mode::Drain(arguments) => path::drain(&arguments),
         Mode::Encode(arguments) => path::encode(&arguments),
     }
