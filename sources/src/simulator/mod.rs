@@ -9,12 +9,14 @@
 //! | [`folder`] | the folder's messages |
 //! | [`records`] | what was seen, as the surveys' records: ZTF 4.02, LSST 11.0 |
 //! | [`cutouts`] | what was seen, as pictures in FITS files |
+//! | [`survey`] | the synthetic sky's survey: any alert of any visit |
 //! | [`seen`] | what one alert of the synthetic sky says, before it is a record |
 //!
 //! The stream has partitions and offsets; each message is a function of the configuration, its partition and its
 //! offset, so any of them can be asked for again after any restart. How far it reaches is a function of the clock, the
 //! rate and the stored start. Nothing is kept: the logs reach back to offset 0 for ever.
 
+mod class;
 pub mod config;
 pub mod cutouts;
 mod dice;
@@ -22,6 +24,8 @@ mod dice;
 mod example;
 pub mod folder;
 pub mod generate;
+mod heavens;
+mod light;
 pub mod record;
 pub mod records;
 pub mod seen;
@@ -29,6 +33,7 @@ pub mod send;
 mod sky;
 mod source;
 mod stamp;
+pub mod survey;
 
 pub use config::{AlertOptions, ConfigError, Framing, Rate, SimulatorConfig};
 pub use generate::Generator;
