@@ -10,6 +10,7 @@
 //! | [`coverage`] | which offsets of which logs have been dealt with |
 //! | [`message`] | logs, messages and the chunks that sources hand over |
 //! | [`alerts`] | decoded alerts as Arrow batches, and what could not be decoded |
+//! | [`detection`] | the light row: what the services know of an alert, whichever survey sent it |
 //! | [`ports`] | what a source must offer |
 //! | [`budget`] | the bound on bytes in flight |
 //! | [`table`] | object stores, the ledger, and Delta tables |
@@ -21,6 +22,7 @@ pub mod beats;
 pub mod budget;
 pub mod clock;
 pub mod coverage;
+pub mod detection;
 pub mod late;
 pub mod message;
 pub mod moment;

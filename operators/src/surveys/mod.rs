@@ -1,9 +1,21 @@
-//! What differs from survey to survey, as data: a survey is one file with one table.
+//! What differs from survey to survey, as data: a survey is one folder with one table.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`light`] | how a table makes light rows of decoded batches |
+//! | [`columns`] | Arrow columns by name, whatever number type a schema gives them |
+//! | [`ztf`], [`lsst`] | the surveys |
 
+pub mod columns;
+pub mod light;
 pub mod lsst;
 pub mod ztf;
 
 use arrow::datatypes::{DataType, Schema};
+use fink_dataflow::alerts::{AlertBatch, Place};
+use fink_dataflow::detection::{LightAlert, SurveyId};
+
+use light::{Light, Unlit};
 
 /// The surveys that fink knows.
 pub static SURVEYS: [&Survey; 2] = [&ztf::ZTF, &lsst::LSST];
@@ -11,6 +23,8 @@ pub static SURVEYS: [&Survey; 2] = [&ztf::ZTF, &lsst::LSST];
 /// One survey's differences.
 #[derive(Debug)]
 pub struct Survey {
+    /// The survey's number in rows: unlike any other's, and never given to another.
+    pub id: SurveyId,
     /// The survey's name.
     pub name: &'static str,
     /// What the full names of its records begin with.
@@ -19,6 +33,14 @@ pub struct Survey {
     pub times: &'static [Time],
     /// The observatory's longitude in degrees, east positive.
     pub longitude_deg: f64,
+    /// How its alerts become light rows.
+    pub light: &'static Light,
+}
+
+/// The survey of a number.
+#[must_use]
+pub fn of_id(id: SurveyId) -> Option<&'static Survey> {
+    SURVEYS.into_iter().find(|survey| survey.id == id)
 }
 
 /// A field that holds an alert's time.
@@ -89,6 +111,18 @@ pub fn sight(record: &str, columns: &Schema) -> Option<Sight> {
     named
         .chain(others)
         .find_map(|survey| survey.times.iter().find_map(|time| Some(Sight { survey, scale: time.scale, path: find(columns, time.path)? })))
+}
+
+/// The light rows of a batch of any survey that fink knows, and the alerts that have none.
+#[must_use]
+pub fn light_rows(batch: &AlertBatch) -> (Vec<LightAlert>, Vec<Unlit>) {
+    match sight(&batch.schema.name, &batch.schema.columns) {
+        Some(sight) => sight.survey.light_rows(batch),
+        None => {
+            let unlit = |place: &Place| Unlit { place: place.clone(), reason: "no survey sends such alerts" };
+            (Vec::new(), batch.places.iter().map(unlit).collect())
+        }
+    }
 }
 
 /// The indices of a path that ends in a double.

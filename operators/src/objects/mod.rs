@@ -1,0 +1,84 @@
+//! What an object is: its light curve, and what follows from it, kept up to date alert by alert.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`curve`] | which points an object's light curve has: each once, however often it was sent |
+//! | [`summary`] | first, last, counts, brightness, rates, colour and place of a light curve |
+//! | [`fit`] | a straight line through magnitudes |
+//!
+//! ```text
+//!  light alerts ─► to the object's worker ─► entries by object ─► summaries by object
+//!                  (each whole, once)        (the light curves)   (first … colour, runs of alerts for the rules)
+//! ```
+//!
+//! A summary is a function of the set of an object's entries, so late rows, duplicates and retractions are all one: the
+//! object is summed up again from what it then has.
+
+pub mod curve;
+pub mod fit;
+pub mod summary;
+
+use differential_dataflow::Hashable;
+use differential_dataflow::lattice::Lattice;
+use differential_dataflow::operators::arrange::arrangement::arrange_core;
+use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::implementations::{ValBatcher, ValBuilder, ValSpine};
+use fink_dataflow::detection::{LightAlert, ObjectId};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Operator;
+use timely::progress::Timestamp;
+
+pub use curve::{Entry, curve};
+pub use summary::{Summary, summarise};
+
+/// What is kept by object.
+pub type ByObject<'s, T, V> = Arranged<'s, TraceAgent<ValSpine<ObjectId, V, T, isize>>>;
+
+/// Light alerts that came or went.
+pub type LightAlerts<'s, T> = StreamVec<'s, T, (LightAlert, T, isize)>;
+
+/// The objects.
+pub struct Objects<'s, T: Timestamp + Lattice> {
+    /// What their light curves are made of; [`curve()`] makes them of it.
+    pub entries: ByObject<'s, T, Entry>,
+    /// What follows from their light curves, one an object.
+    pub summaries: ByObject<'s, T, Summary>,
+}
+
+/// Keeps objects up to date with the alerts.
+pub fn objects<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s, T>) -> Objects<'s, T> {
+    // One row goes to the object's worker, not one for each point of its history.
+    let home = Exchange::new(|(alert, _, _): &(LightAlert, T, isize)| alert.object.hashed());
+    let entries = alerts.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(home, "Entries", |_capability, _info| {
+        move |input, output| {
+            input.for_each_stamp(|stamp, data| {
+                let mut session = output.session(&stamp);
+                for (alert, time, diff) in data.flat_map(|container| container.drain(..)) {
+                    let object = alert.object;
+                    session.give(((object, Entry::Own(alert.detection)), time.clone(), diff));
+                    session.give_iterator(alert.history.into_iter().map(|point| ((object, Entry::Repeated(point)), time.clone(), diff)));
+                }
+            });
+        }
+    });
+    let entries = arrange_core::<_, _, ValBatcher<_, _, _, _>, ValSpine<_, _, _, _>>(
+        entries,
+        Pipeline,
+        "light curves by object",
+        ValBatcher::<ObjectId, Entry, T, isize>::new,
+    );
+    let summaries = entries.clone().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
+        "summaries by object",
+        |object, entries, output| {
+            let there = entries.iter().filter(|(_, count)| *count > 0).map(|(entry, _)| *entry);
+            output.extend(summarise(object.survey, there).map(|summary| (summary, 1)));
+        },
+        |buffer, object, updates| {
+            buffer.clear();
+            buffer.extend(updates.drain(..).map(|(summary, time, diff)| ((*object, summary), time, diff)));
+        },
+    );
+    Objects { entries, summaries }
+}

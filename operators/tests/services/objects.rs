@@ -1,0 +1,93 @@
+//! Objects against their reference.
+
+use std::collections::BTreeMap;
+
+use fink_dataflow::Moment;
+use fink_dataflow::detection::{Kind, LightAlert, ObjectId, Real32};
+use fink_operators::objects::summary::Summary;
+use fink_operators::objects::{Entry, curve, objects, summarise};
+use proptest::prelude::*;
+
+use crate::harness::{Update, at, communications, moments, run};
+use crate::plain::{Curve, curves, detections, peak, slope};
+use crate::world::alerts;
+
+/// What a Moment's alerts are, each as often as it is there.
+pub fn alerts_at(updates: &[Update<LightAlert>], moment: Moment) -> Vec<LightAlert> {
+    let held = at(updates, moment);
+    held.into_iter().filter(|(_, count)| *count > 0).map(|(alert, _)| alert).collect()
+}
+
+fn close(a: Real32, b: f64) -> bool {
+    (f64::from(a.0) - b).abs() <= 1e-4 * (1.0 + b.abs())
+}
+
+/// Compares a summary with what the plain light curve says.
+fn check(summary: &Summary, plain: &Curve) {
+    let of_kind = |kind| plain.0.values().filter(|p| p.kind == kind).count() as u32;
+    assert_eq!((summary.limits, summary.forced, summary.alerts), (of_kind(Kind::Limit), of_kind(Kind::Forced), plain.1.len() as u32));
+    let seen = detections(plain);
+    assert_eq!(summary.detections, seen.len() as u32);
+    assert_eq!(Some(summary.first_mjd_tai), seen.first().map(|p| p.mjd_tai));
+    assert_eq!(Some(summary.last_mjd_tai), seen.last().map(|p| p.mjd_tai));
+    assert_eq!(summary.position.is_none(), plain.1.values().any(|d| d.traits.roid == 3));
+    let bands: std::collections::BTreeSet<_> = seen.iter().map(|p| p.band).collect();
+    assert_eq!(summary.bands.len(), bands.len());
+    for band in &summary.bands {
+        let of_band: Vec<_> = seen.iter().filter(|p| p.band == band.band).collect();
+        assert_eq!((band.detections, band.latest.mjd_tai), (of_band.len() as u32, of_band.last().unwrap().mjd_tai));
+        let Some((best, counted)) = peak(&seen, band.band) else {
+            assert!(band.peak.magnitude.some().is_none());
+            continue;
+        };
+        assert_eq!(band.peak.mjd_tai, best.mjd_tai);
+        assert!(close(band.peak.magnitude, best.magnitude().unwrap().0));
+        for (rate, rising) in [(band.rise, true), (band.decline, false)] {
+            let side = counted.iter().filter(|p| if rising { p.mjd_tai <= best.mjd_tai } else { p.mjd_tai >= best.mjd_tai });
+            let side: Vec<_> = side.map(|p| (p.mjd_tai.0, p.magnitude().unwrap().0, p.magnitude().unwrap().1)).collect();
+            match slope(&side) {
+                Some((mag_per_day, error)) => {
+                    assert!(close(rate.mag_per_day, mag_per_day) && close(rate.error, error), "{rate:?} {side:?}")
+                }
+                None => assert!(rate.mag_per_day.some().is_none(), "{rate:?}"),
+            }
+        }
+    }
+}
+
+/// What the reference says of every object: summed up from its own plain list of points.
+fn expected(alerts: &[LightAlert]) -> BTreeMap<ObjectId, Summary> {
+    let mut all = BTreeMap::new();
+    for (object, plain) in curves(alerts) {
+        let mut entries: Vec<Entry> = plain.1.values().cloned().map(Entry::Own).collect();
+        entries
+            .extend(plain.0.values().filter(|p| p.kind != Kind::Detection || !plain.1.contains_key(&p.id)).cloned().map(Entry::Repeated));
+        entries.sort();
+        let (points, own) = curve(entries.iter());
+        assert_eq!((points.len(), own.len()), (plain.0.len(), plain.1.len()), "a curve of distinct points is itself");
+        let summary = summarise(object.survey, entries.iter()).unwrap();
+        check(&summary, &plain);
+        all.insert(object, summary);
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn objects_equal_their_reference_at_every_moment(updates in alerts()) {
+        for communication in communications() {
+            let came = run(communication, &updates, |alerts| {
+                objects(alerts).summaries.as_collection(|object, summary: &Summary| (*object, summary.clone()))
+            });
+            for moment in moments() {
+                let is: BTreeMap<_, _> = at(&came, moment).into_iter().map(|((object, summary), count)| {
+                    assert_eq!(count, 1);
+                    (object, summary)
+                }).collect();
+                prop_assert_eq!(is, expected(&alerts_at(&updates, moment)), "at {}", moment);
+            }
+        }
+    }
+}
