@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{check, hole, init, rejects, show, start, stop};
+use crate::commands::{check, hole, init, rejects, show, simulator, start, stop};
 use crate::config::{Configured, Flag, load};
 
 const EXAMPLES: &str = "\
@@ -39,6 +39,8 @@ enum Command {
     Check(check::CheckArgs),
     Rejects(rejects::RejectsArgs),
     Hole(hole::HoleArgs),
+    #[command(subcommand)]
+    Simulator(simulator::SimulatorCommand),
 }
 
 /// Which configuration, and which archive.
@@ -198,6 +200,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Rejects(args) => rejects::run(&args),
         Command::Hole(args) => hole::run(&args),
+        Command::Simulator(command) => simulator::run(&command),
     };
     match done {
         Ok(code) => code,

@@ -16,10 +16,10 @@ use fink_sources::lanes::{Changed, Origin, Rules};
 use fink_sources::reader::Opener;
 use fink_sources::registry::{Folder, Registry};
 use fink_sources::schemas::{Book, Found, Lookup, NoSchemas, Resolver, Schemas};
-use fink_sources::simulator::{AlertOptions, Rate, Simulator, SimulatorConfig, system_clock};
+use fink_sources::simulator::{Rate, Simulator, SimulatorConfig, system_clock};
 
 use crate::settings::Schemas as SchemaSettings;
-use crate::settings::{AlertSize, ArchiveRun, Incarnation, Input, KafkaClient, SimulatorInput, Start};
+use crate::settings::{ArchiveRun, Incarnation, Input, KafkaClient, SimulatorInput, Start};
 
 /// A source, and how it is to be read.
 pub struct Opened {
@@ -117,10 +117,7 @@ fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<Simu
                 topic: input.topic.clone(),
                 partitions: input.partitions,
                 rate,
-                alerts: match input.size {
-                    AlertSize::Small => AlertOptions::small(),
-                    AlertSize::Full => AlertOptions::full(),
-                },
+                alerts: input.alerts(),
                 ..SimulatorConfig::new(input.seed, system_clock() - backlog_ms)
             }
         }

@@ -14,8 +14,18 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 /// The line on the terminal, if there is one: logs are written above it.
 static LINE: OnceLock<ProgressBar> = OnceLock::new();
 
+/// What a service does with messages.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Deed {
+    /// It archives them.
+    Archive,
+    /// It sends them.
+    Send,
+}
+
 /// Shows how a service gets on.
 pub(crate) struct Progress {
+    deed: Deed,
     /// The most that was ever behind: the catch-up's whole length.
     whole: u64,
     caught_up: bool,
@@ -24,12 +34,12 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// On this process's standard error.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(deed: Deed) -> Self {
         if console_is_terminal() {
             let line = LINE.get_or_init(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4)));
             line.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is right"));
         }
-        Self { whole: 0, caught_up: false, written: None }
+        Self { deed, whole: 0, caught_up: false, written: None }
     }
 
     /// Shows `figures`, and rates a second.
@@ -54,7 +64,10 @@ impl Progress {
             self.caught_up = true;
             line.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is right"));
         }
-        let mut text = format!("{} archived", HumanCount(figures.archived));
+        let mut text = match self.deed {
+            Deed::Archive => format!("{} archived", HumanCount(figures.archived)),
+            Deed::Send => format!("{} sent", HumanCount(figures.messages)),
+        };
         if figures.rejected > 0 {
             text += &format!(", {} rejected", HumanCount(figures.rejected));
         }
@@ -74,6 +87,10 @@ impl Progress {
             return;
         }
         self.written = Some(Instant::now());
+        if self.deed == Deed::Send {
+            tracing::info!(messages = figures.messages, bytes = figures.bytes, per_s = format!("{messages_per_s:.1}"), "sends");
+            return;
+        }
         let Figures { messages, archived, rejected, empty, lag, entry, .. } = figures;
         let (lag, entry) = (lag.map_or("?".to_owned(), |n| n.to_string()), entry.map_or("-".to_owned(), |n| n.to_string()));
         tracing::info!(messages, archived, rejected, empty, lag, entry, per_s = format!("{messages_per_s:.1}"), "archives");

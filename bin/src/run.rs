@@ -19,9 +19,7 @@ use fink_sources::lanes::Lane;
 use fink_sources::progress::ReaderState;
 use fink_sources::queue::Inlet;
 use fink_sources::reader::{Reader, Settings};
-use fink_sources::simulator::folder::{FolderOptions, Records};
-use fink_sources::simulator::send::{Feed, Pace as SendPace, SendOptions, send};
-use fink_sources::simulator::{AlertOptions, Framing, Rate, SimulatorConfig, system_clock};
+use fink_sources::simulator::send::{Summary as Sent, send};
 use timely::communication::WorkerGuards;
 use timely::dataflow::ProbeHandle;
 
@@ -31,7 +29,7 @@ use crate::input;
 use crate::lags::Lags;
 use crate::serve::{Board, Server, routes};
 use crate::session::{Figures, Session};
-use crate::settings::{AlertSize, Alerts, ArchiveRun, Commit, Fence, Lanes, Pace, SimulatorRun};
+use crate::settings::{ArchiveRun, Commit, Fence, Lanes, SimulatorRun};
 
 /// The length of a tick of live time.
 const TICK: Duration = Duration::from_secs(1);
@@ -252,24 +250,9 @@ impl Writers<'_> {
 ///
 /// # Errors
 /// A text for a person, when it can't start or can't go on.
-pub fn run_simulator(run: &SimulatorRun, session: &Session) -> anyhow::Result<Summary> {
-    let feed = match &run.alerts {
-        Alerts::Generated { seed, size } => Feed::Stream(stream(run, *seed, *size)?, 0),
-        Alerts::Folder { folder, pool } => {
-            Feed::Folder(FolderOptions { path: folder.clone(), pool: *pool, framing: Framing::Container, records: Records::All })
-        }
-    };
-    let mut options = SendOptions::new(&run.client.brokers, &run.topic);
-    options.partitions = Some(run.partitions);
-    options.properties.clone_from(&run.client.properties);
-    options.count = run.count;
-    options.pace = match run.pace {
-        Pace::AsFastAsPossible => SendPace::Fast,
-        Pace::Rate(rate) => SendPace::Rate(Rate::per_second(rate)?),
-        Pace::Interval(interval) => SendPace::Visits { alerts: 1, every: interval },
-    };
+pub fn run_simulator(run: &SimulatorRun, session: &Session) -> anyhow::Result<Sent> {
     let began = Instant::now();
-    let sent = send(&feed, &options, |so_far| {
+    let sent = send(&run.feed, &run.options, |so_far| {
         session.report(&Figures { messages: so_far.sent, bytes: so_far.bytes, trouble: so_far.error.clone(), ..Figures::default() });
         let over = session.stopping() || run.end.after.is_some_and(|after| began.elapsed() >= after);
         if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -277,19 +260,5 @@ pub fn run_simulator(run: &SimulatorRun, session: &Session) -> anyhow::Result<Su
     if sent.failed > 0 {
         bail!("{} of {} messages were not taken: {}", sent.failed, sent.sent + sent.failed, sent.error.unwrap_or_default());
     }
-    Ok(Summary { figures: Figures { messages: sent.sent, bytes: sent.bytes, ..Figures::default() }, caught_up: true })
-}
-
-fn stream(run: &SimulatorRun, seed: u64, size: AlertSize) -> anyhow::Result<SimulatorConfig> {
-    let rate = match run.pace {
-        Pace::Rate(rate) => Rate::per_second(rate)?,
-        Pace::Interval(interval) => Rate::per_second(1.0 / interval.as_secs_f64().max(1e-6))?,
-        Pace::AsFastAsPossible => Rate::per_second(50.0)?,
-    };
-    let alerts = match size {
-        AlertSize::Small => AlertOptions::small(),
-        AlertSize::Full => AlertOptions::full(),
-    };
-    let (topic, partitions) = (run.topic.clone(), run.partitions);
-    Ok(SimulatorConfig { topic, partitions, rate, alerts, ..SimulatorConfig::new(seed, system_clock()) })
+    Ok(sent)
 }

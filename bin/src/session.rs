@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::progress::Progress;
+use crate::progress::{Deed, Progress};
 use crate::rundir::{RunDir, StatusFile};
 use crate::signals;
 
@@ -71,7 +71,11 @@ impl Session {
                 |error| tracing::warn!(folder = %run_dir.folder().display(), %error, "`fink show` will not see this: no status file"),
             )
             .ok();
-        let reporter = Reporter { file, progress: Progress::start(), recent: VecDeque::new() };
+        let reporter = Reporter {
+            file,
+            progress: Progress::start(if service == "simulator" { Deed::Send } else { Deed::Archive }),
+            recent: VecDeque::new(),
+        };
         Ok(Self { stop, reporter: Some(Mutex::new(reporter)) })
     }
 
@@ -132,7 +136,7 @@ mod tests {
         let run_dir = RunDir::at(folder.path());
         let file = run_dir.enter("archive", "in", "out").ok();
         let stop = Arc::new(AtomicBool::new(false));
-        let reporter = Some(Mutex::new(Reporter { file, progress: Progress::start(), recent: VecDeque::new() }));
+        let reporter = Some(Mutex::new(Reporter { file, progress: Progress::start(Deed::Archive), recent: VecDeque::new() }));
         let session = Session { stop: stop.clone(), reporter };
         session.report(&Figures::default());
         stop.store(true, Ordering::Relaxed);

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fink_sources::kafka::{Sasl, Secret, Tls};
+use fink_sources::simulator::AlertOptions;
+use fink_sources::simulator::seen::Telescope;
+use fink_sources::simulator::send::{Feed, SendOptions};
 
 /// `fink start archive`.
 #[derive(Clone, Debug)]
@@ -143,21 +146,55 @@ pub struct SimulatorInput {
     pub rate: f64,
     /// Partitions.
     pub partitions: i32,
+    /// Which survey's alerts.
+    pub survey: AlertSurvey,
     /// How big its alerts are.
     pub size: AlertSize,
     /// How many alerts it holds from the start, as a backlog.
     pub backlog: u64,
 }
 
+/// Which survey's alerts the simulator makes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertSurvey {
+    /// ZTF's, as of schema 4.02.
+    #[default]
+    Ztf,
+    /// LSST's, as of schema 11.0.
+    Lsst,
+}
+
 /// How big the simulator's alerts are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertSize {
-    /// About 2 kB: tiny cutouts.
+    /// About 2 kB of data: tiny cutouts, no history.
     #[default]
     Small,
-    /// As big as ZTF's: about 70 kB.
+    /// As big as the survey's: about 70 kB of ZTF, 130 kB of LSST.
     Full,
+}
+
+impl SimulatorInput {
+    /// What the alerts are like.
+    #[must_use]
+    pub fn alerts(&self) -> AlertOptions {
+        alerts(self.survey, self.size)
+    }
+}
+
+/// What alerts of this survey and size are like.
+#[must_use]
+pub fn alerts(survey: AlertSurvey, size: AlertSize) -> AlertOptions {
+    let telescope = match survey {
+        AlertSurvey::Ztf => Telescope::Ztf,
+        AlertSurvey::Lsst => Telescope::Lsst,
+    };
+    match size {
+        AlertSize::Small => AlertOptions::small(telescope),
+        AlertSize::Full => AlertOptions::full(telescope),
+    }
 }
 
 /// A folder of Avro files.
@@ -241,50 +278,14 @@ pub enum Fence {
 /// `fink start simulator`: sends alerts to a Kafka topic.
 #[derive(Clone, Debug)]
 pub struct SimulatorRun {
-    /// How to reach the cluster.
-    pub client: KafkaClient,
-    /// The topic.
-    pub topic: String,
-    /// Partitions, where the topic is to be created.
-    pub partitions: i32,
     /// What is sent.
-    pub alerts: Alerts,
-    /// How many alerts are sent; `None`: without end, or each once of a folder.
-    pub count: Option<u64>,
-    /// How fast.
-    pub pace: Pace,
+    pub feed: Feed,
+    /// What is sent, in a few words.
+    pub about: String,
+    /// Where, and how.
+    pub options: SendOptions,
     /// Ends after this time.
     pub end: End,
-}
-
-/// What the simulator sends.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Alerts {
-    /// Its own, from a seed.
-    Generated {
-        /// What they are a function of.
-        seed: u64,
-        /// How big they are.
-        size: AlertSize,
-    },
-    /// The messages of a folder of Avro files.
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// Sends this many files, repeating the folder's where it holds fewer; `None`: each once.
-        pool: Option<usize>,
-    },
-}
-
-/// How fast the simulator sends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// As fast as the broker takes them.
-    AsFastAsPossible,
-    /// Alerts a second.
-    Rate(f64),
-    /// One alert, or one file of a folder, per interval.
-    Interval(Duration),
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use fink_sources::simulator::seen::Telescope;
 use fink_sources::simulator::{AlertOptions, Framing, Generator, SimulatorConfig};
 
 fn fink(folder: &Path, arguments: &[&str]) -> Output {
@@ -40,7 +41,7 @@ fn a_retry_moves_what_now_decodes_and_leaves_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     std::fs::create_dir(folder.join("files")).unwrap();
-    let alerts = AlertOptions { framing: Framing::Datum, ..AlertOptions::small() };
+    let alerts = AlertOptions { framing: Framing::Datum, ..AlertOptions::small(Telescope::Ztf) };
     let mut generator = Generator::new(&SimulatorConfig { alerts, ..SimulatorConfig::new(1, 0) });
     for offset in 0..3 {
         let message = generator.message(0, offset);
@@ -57,7 +58,7 @@ fn a_retry_moves_what_now_decodes_and_leaves_the_rest() {
     assert!(shown.contains("payload  11 bytes"), "{shown}");
     assert_eq!(std::fs::read(folder.join("payload")).unwrap(), b"Obj\x01garbage");
 
-    std::fs::write(folder.join("schema.avsc"), fink_sources::simulator::record::SCHEMA.as_str()).unwrap();
+    std::fs::write(folder.join("schema.avsc"), fink_sources::simulator::records::schema(Telescope::Ztf)).unwrap();
     let retry = ["rejects", "retry", "--schema", "schema.avsc"];
     let one = done(folder, &[&retry[..], &["files/0/1"]].concat());
     assert_eq!(one, "1 rejects tried: 1 moved to the alerts, 0 are still rejected\n");

@@ -114,6 +114,28 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Enters an Avro schema under `subject`, if it is not there already, and returns its id.
+    ///
+    /// # Errors
+    /// Why the registry does not take it, for a person.
+    pub fn register(&self, subject: &str, schema: &str) -> Result<u32, String> {
+        let subject: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
+        let body = serde_json::json!({ "schema": schema }).to_string();
+        let mut request = self.client.post(format!("{}/subjects/{subject}/versions", self.url)).body(body);
+        request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
+        if let Some((name, password)) = &self.login {
+            request = request.basic_auth(name, Some(password));
+        }
+        let away = |error: reqwest::Error| format!("schema registry can't be reached: {}", cause(&error.without_url()));
+        let response = request.send().map_err(away)?;
+        let (status, text) = (response.status(), response.text().map_err(away)?);
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let id = answer.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        id.filter(|_| status.is_success()).ok_or_else(|| format!("schema registry answers {status} to the schema of {subject}"))
+    }
+}
+
 impl Lookup for Registry {
     fn find(&mut self, id: u32) -> Found {
         match self.schema(id) {

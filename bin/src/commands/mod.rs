@@ -5,5 +5,7 @@ pub mod hole;
 pub mod init;
 pub mod rejects;
 pub mod show;
+mod simulate;
+pub mod simulator;
 pub mod start;
 pub mod stop;

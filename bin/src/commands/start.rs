@@ -6,26 +6,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use indicatif::HumanBytes;
 
+use super::simulate::{Common, SimulatorArgs};
 use crate::cli::{ArchiveArgs, KafkaArgs};
 use crate::config::resolve::{Choices, Which};
 use crate::config::{Configured, Flag, load};
 use crate::run::{run_archive, run_simulator};
 use crate::rundir::RunDir;
 use crate::session::Session;
-use crate::settings::{AlertSize, Alerts, ArchiveRun, End, Fence, Incarnation, Input, Pace, SimulatorRun};
+use crate::settings::{AlertSize, AlertSurvey, ArchiveRun, End, Fence, Incarnation, Input, SimulatorRun};
 
 /// The services, and what each is.
 const SERVICES: [(&str, &str); 3] = [
     ("archive", "listens, decodes each alert once, and archives all of them exactly once"),
-    ("simulator", "sends simulated alerts, or a folder of Avro files, to a Kafka topic"),
+    ("simulator", "sends alerts of a synthetic sky, or a folder of Avro files, to a Kafka topic"),
     ("all", "all services that belong together: archive, today"),
 ];
 
 const EXAMPLES: &str = "\
 Services:
   archive     listens, decodes each alert once, and archives all of them exactly once
-  simulator   sends simulated alerts, or a folder of Avro files, to a Kafka topic
+  simulator   sends alerts of a synthetic sky, or a folder of Avro files, to a Kafka topic
   all         all services that belong together: archive, today
 
 Examples:
@@ -39,10 +41,16 @@ Examples:
       for scripts: ends with exit code 0 when all that was there at the start is in the tables
   fink start archive --files ./alerts --until-caught-up
       a folder of Avro files
-  fink start simulator --brokers localhost:9092 --topic test --count 1000 --rate 50
-      sends simulated alerts to a Kafka
-  fink start simulator --brokers localhost:9092 --topic test --from-folder ./alerts --interval 0.1
-      sends a folder's, a file every tenth of a second";
+  fink start simulator --brokers localhost:9092 --topic test --count 1000 --rate 50 --truth truth.parquet
+      sends 1,000 alerts of a synthetic sky to a Kafka, as ZTF would, and writes what is true of each
+  fink start simulator --brokers localhost:9092 --topic lsst --survey lsst --visits --registry http://localhost:8081
+      Rubin's shape: 10,000 alerts every 37 s, in Confluent's framing with their schema in the registry
+  fink start simulator --brokers localhost:9092 --topic test --night 2026-11-22 --nights 3 --speed 10
+      three nights, ten times as fast as they were
+  fink start simulator --brokers localhost:9092 --topic test --count 10000 --delayed 0.01 --duplicated 0.02 --garbled 0.001
+      trouble on request; `fink simulator score` then says what the archive made of it
+  fink start simulator --brokers localhost:9092 --topic test --from ./alerts --interval 0.1
+      replays a folder of Avro files, a file every tenth of a second";
 
 /// Start services in this process: archive, simulator
 #[derive(Debug, Default, Args)]
@@ -74,7 +82,8 @@ pub struct StartArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Archive")]
 struct ListenArgs {
-    /// Where to start in partitions of which nothing is stored: earliest, latest, a time, or 0:OFFSET,1:OFFSET [default: latest]
+    /// Where to start in partitions of which nothing is stored: earliest, latest, a time, or 0:OFFSET,1:OFFSET [default: latest];
+    /// with the simulator: the folder that it replays
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
     /// Listen to the built-in stream: nothing else is needed
@@ -112,43 +121,7 @@ struct ListenArgs {
     take_over: bool,
 }
 
-/// What the simulator takes: the one in the process, and the service.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Simulator")]
-struct SimulatorArgs {
-    /// What its alerts are made from [default: 1]
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Alerts a second [default: 10]
-    #[arg(long, value_name = "ALERTS")]
-    rate: Option<f64>,
-    /// Partitions of its topic [default: 4]
-    #[arg(long, value_name = "N")]
-    partitions: Option<u64>,
-    /// Small alerts (2 kB) or full ones (70 kB) [default: small]
-    #[arg(long)]
-    size: Option<AlertSize>,
-    /// With --simulator: how many alerts lie there at its first start [default: 0]
-    #[arg(long, value_name = "ALERTS")]
-    backlog: Option<u64>,
-    /// Send so many alerts, then end
-    #[arg(long, value_name = "ALERTS")]
-    count: Option<u64>,
-    /// Send the alerts of a folder of Avro files
-    #[arg(long, value_name = "FOLDER")]
-    from_folder: Option<PathBuf>,
-    /// Send an alert (with --from-folder: a file) so often, instead of a rate
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "rate")]
-    interval: Option<Duration>,
-    /// With --from-folder: send so many files, repeating them where there are fewer
-    #[arg(long, alias = "poolsize", value_name = "FILES", requires = "from_folder")]
-    pool: Option<usize>,
-    /// Send as fast as the broker takes them
-    #[arg(long, conflicts_with_all = ["rate", "interval"])]
-    as_fast_as_possible: bool,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "takes seconds, such as 30 or 0.5".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "takes seconds, 0 or more".to_owned())
 }
@@ -208,15 +181,27 @@ fn archive(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode
 
 fn simulator(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode> {
     let run = args.simulator_run(configured)?;
+    let output = format!("{} on {}", run.options.topic, run.options.brokers);
     if args.check_config {
-        println!("the configuration is right\nsends {:?} to {} on {}", run.alerts, run.topic, run.client.brokers);
+        println!("the configuration is right\nsends {} to {output}", run.about);
         return Ok(ExitCode::SUCCESS);
     }
-    let output = format!("{} on {}", run.topic, run.client.brokers);
-    let session = Session::start(&RunDir::usual(), "simulator", &format!("{:?}", run.alerts), &output).context("can't catch signals")?;
-    let done = run_simulator(&run, &session)?;
+    tracing::info!(from = run.about, to = output, threads = run.options.threads, "starts the simulator");
+    let session = Session::start(&RunDir::usual(), "simulator", &run.about, &output).context("can't catch signals")?;
+    let sent = run_simulator(&run, &session)?;
     drop(session);
-    println!("{} messages sent to {output}", done.figures.messages);
+    let seconds = sent.seconds.max(1e-9);
+    println!(
+        "{} messages sent to {output}: {} in {:.1} s, {:.0}/s, {}/s",
+        sent.sent,
+        HumanBytes(sent.bytes),
+        sent.seconds,
+        sent.sent as f64 / seconds,
+        HumanBytes((sent.bytes as f64 / seconds) as u64)
+    );
+    if let Some(truth) = &run.options.truth {
+        println!("the truth is in {}; `fink simulator score {}` compares an archive with it", truth.display(), truth.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -283,6 +268,11 @@ impl StartArgs {
             AlertSize::Small => "small".into(),
             AlertSize::Full => "full".into(),
         };
+        let survey = |survey| match survey {
+            AlertSurvey::Ztf => "ztf".into(),
+            AlertSurvey::Lsst => "lsst".into(),
+        };
+        set("--survey", "simulator", "survey", simulator.survey.map(survey));
         set("--size", "simulator", "size", simulator.size.map(size));
         set("--backlog", "simulator", "backlog", simulator.backlog.map(whole));
         flags
@@ -309,24 +299,7 @@ impl StartArgs {
     }
 
     fn simulator_run(&self, configured: &Configured) -> anyhow::Result<SimulatorRun> {
-        let client = configured.kafka_client()?.context("name the Kafka to send to: --brokers HOST:PORT")?;
-        let stream = configured.simulator()?;
-        let topic = match self.kafka.topics().as_slice() {
-            [] => stream.topic,
-            [topic] if !topic.starts_with('^') => topic.clone(),
-            _ => anyhow::bail!("--topic: the simulator sends to one topic"),
-        };
-        let arguments = &self.simulator;
-        let alerts = match &arguments.from_folder {
-            Some(folder) if !folder.is_dir() => anyhow::bail!("--from-folder: {} is no folder", folder.display()),
-            Some(folder) => Alerts::Folder { folder: folder.clone(), pool: arguments.pool },
-            None => Alerts::Generated { seed: stream.seed, size: stream.size },
-        };
-        let pace = match (arguments.as_fast_as_possible, arguments.interval) {
-            (true, _) => Pace::AsFastAsPossible,
-            (_, Some(interval)) => Pace::Interval(interval),
-            _ => Pace::Rate(stream.rate),
-        };
-        Ok(SimulatorRun { client, topic, partitions: stream.partitions, alerts, count: arguments.count, pace, end: self.end() })
+        let from = self.listen.from.as_deref();
+        self.simulator.run(Common { configured, topics: self.kafka.topics(), from, end: self.end() })
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::de::DeValue;
 
-use crate::settings::AlertSize;
+use crate::settings::{AlertSize, AlertSurvey};
 
 /// A section of the file.
 pub struct Section {
@@ -96,6 +96,13 @@ impl Value for AlertSize {
     const TAKES: &'static str = "\"small\" or \"full\"";
     fn accepts(value: &DeValue<'_>) -> bool {
         matches!(value, DeValue::String(text) if ["small", "full"].contains(&text.as_ref()))
+    }
+}
+
+impl Value for AlertSurvey {
+    const TAKES: &'static str = "\"ztf\" or \"lsst\"";
+    fn accepts(value: &DeValue<'_>) -> bool {
+        matches!(value, DeValue::String(text) if ["ztf", "lsst"].contains(&text.as_ref()))
     }
 }
 
@@ -224,7 +231,9 @@ section! {
         rate: f64 = Default("10.0"),
         /// Partitions of its topic.
         partitions: u64 = Default("4"),
-        /// "small" (about 2 kB) or "full" (about 70 kB, as ZTF's).
+        /// Whose alerts: "ztf" (schema 4.02) or "lsst" (schema 11.0).
+        survey: AlertSurvey = Default("\"ztf\""),
+        /// "small" (about 2 kB of data: tiny cutouts, no history) or "full" (as the survey's: 70 kB of ZTF, 130 kB of LSST).
         size: AlertSize = Default("\"small\""),
         /// How many alerts lie there at its first start.
         backlog: u64 = Default("0"),

@@ -262,6 +262,7 @@ impl Configured {
             seed: simulator.seed,
             rate: simulator.rate,
             partitions: self.partitions()?,
+            survey: simulator.survey,
             size: simulator.size,
             backlog: simulator.backlog,
         })

@@ -208,7 +208,7 @@ impl KafkaConfig {
         Ok(client)
     }
 
-    fn secure(&self, client: &mut ClientConfig) -> Result<(), ConfigError> {
+    pub(crate) fn secure(&self, client: &mut ClientConfig) -> Result<(), ConfigError> {
         let protocol = match (&self.sasl, &self.tls) {
             (None, None) => return Ok(()),
             (Some(_), None) => "sasl_plaintext",

@@ -3,14 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::records::frame::{Framing, UnknownFraming};
+use super::seen::{SurveyOptions, Telescope};
+use super::survey::SurveyError;
+
 /// A new number whenever the bytes of an alert change, so that an archive never takes two streams for one.
-const GENERATOR: u32 = 1;
+const GENERATOR: u32 = 2;
 
 /// Everything that a simulated stream depends on; the clock only says how far it reaches.
 ///
 /// [`SimulatorConfig::describe`] is the source's identity in the ledger; [`SimulatorConfig::stored`] finds there the stream
 /// that an archive began, to go on with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SimulatorConfig {
     /// The topic's name.
     pub topic: String,
@@ -22,6 +26,9 @@ pub struct SimulatorConfig {
     pub rate: Rate,
     /// When the first alert came, in milliseconds since 1970 UTC. In the past: the stream begins with a backlog.
     pub start_ms: i64,
+    /// The night of the first alert, as [`SurveyOptions::first_night_mjd`]. The sky has a clock of its own: the stream runs
+    /// through its visits, night after night, at whatever rate.
+    pub night_mjd: i32,
     /// After how many alerts, over all partitions, the stream ends; no part of the identity.
     pub limit: Option<u64>,
     /// What the alerts are like.
@@ -29,67 +36,47 @@ pub struct SimulatorConfig {
 }
 
 /// What simulated alerts are like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AlertOptions {
-    /// Pixels on a side of each cut-out (1 to 1024).
+    /// Which survey, and what it looks at; its seed and first night are those of the [`SimulatorConfig`].
+    pub survey: SurveyOptions,
+    /// Pixels on a side of each cutout (1 to 1024).
     pub stamp_side: u16,
-    /// How many earlier observations an alert carries (at most 1000).
-    pub history: u16,
-    /// How many objects each partition observes, one after another, again and again.
-    pub objects: u32,
-    /// Over how many observing nights the alerts are spread: alert by alert another night, back from the true one.
-    /// With more than one, histories are no longer in order of time.
-    pub nights: u32,
     /// How the messages are framed.
     pub framing: Framing,
 }
 
 impl AlertOptions {
-    /// Alerts of about 1.8 kB (7.4 kB in a container, which carries the schema): 8 x 8 pixels, no history.
+    /// Alerts of about 2 kB of data (and a container's schema, 13 to 20 kB): 8 x 8 pixels, no history.
     #[must_use]
-    pub fn small() -> Self {
-        Self { stamp_side: 8, history: 0, objects: 10_000, nights: 1, framing: Framing::Container }
+    pub fn small(telescope: Telescope) -> Self {
+        let usual = SurveyOptions::small(telescope, 0);
+        let survey = SurveyOptions { history_days: 0, history_visits: 0, alerts_per_visit: 100, ..usual };
+        Self { survey, stamp_side: 8, framing: Framing::Container }
     }
 
-    /// Alerts of real size, about 62 kB: 63 x 63 pixels, 50 earlier observations.
+    /// Alerts of real size. ZTF: about 70 kB, 63 x 63 pixels, 30 days of history; LSST: about 130 kB, 30 x 30 pixels, a
+    /// year of history, in containers.
     #[must_use]
-    pub fn full() -> Self {
-        Self { stamp_side: 63, history: 50, ..Self::small() }
+    pub fn full(telescope: Telescope) -> Self {
+        let (survey, stamp_side) = match telescope {
+            Telescope::Ztf => (SurveyOptions::ztf(0), 63),
+            Telescope::Lsst => (SurveyOptions::lsst(0), 30),
+        };
+        Self { survey, stamp_side, framing: Framing::Container }
     }
 }
 
-/// How an alert is made a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// An Avro object container with its schema, as ZTF sends.
-    Container,
-    /// A bare datum of [`super::record::SCHEMA`].
-    Datum,
-}
-
-impl Framing {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Container => "ocf",
-            Self::Datum => "datum",
-        }
+fn telescope_word(telescope: Telescope) -> &'static str {
+    match telescope {
+        Telescope::Ztf => "ztf",
+        Telescope::Lsst => "lsst",
     }
 }
 
-impl fmt::Display for Framing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-impl FromStr for Framing {
-    type Err = ConfigError;
-    fn from_str(word: &str) -> Result<Self, ConfigError> {
-        [Self::Container, Self::Datum]
-            .into_iter()
-            .find(|framing| framing.word() == word)
-            .ok_or_else(|| ConfigError::Framing(word.to_owned()))
-    }
+/// The telescope of `ztf` or `lsst`.
+fn telescope(word: &str) -> Option<Telescope> {
+    [Telescope::Ztf, Telescope::Lsst].into_iter().find(|telescope| telescope_word(*telescope) == word)
 }
 
 /// Alerts a second, exact to a thousandth.
@@ -136,6 +123,13 @@ impl Rate {
     }
 }
 
+impl Default for Rate {
+    /// 50 alerts a second.
+    fn default() -> Self {
+        Self { thousandths: 50_000 }
+    }
+}
+
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.thousandths / 1000, self.thousandths % 1000);
@@ -157,33 +151,53 @@ pub enum ConfigError {
     #[error("not a simulated stream: {0}")]
     Identity(String),
     /// A stream that another version of fink made, whose alerts this one can't make again.
-    #[error("the stream {0} was made by generator {1}; this is generator {GENERATOR}")]
+    #[error(
+        "the stream {0} was made by generator {1} of another release of fink; this is generator {GENERATOR}: begin a stream of another \
+         topic's name, or another archive"
+    )]
     Generator(String, String),
     /// Not a rate.
     #[error("rate {0} is not between 0.001 and 1000000000 alerts a second")]
     Rate(String),
     /// Not a framing.
-    #[error("framing {0:?} is neither ocf nor datum")]
-    Framing(String),
+    #[error(transparent)]
+    Framing(#[from] UnknownFraming),
+    /// A number of the survey out of its range.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
     /// A number out of its range.
     #[error("{0}")]
     Range(String),
 }
 
 impl SimulatorConfig {
-    /// A stream with defaults: topic `simulator`, 4 partitions, 50 small alerts a second, from `start_ms` on.
+    /// A stream with defaults: topic `simulator`, 4 partitions, 50 small alerts a second, from `start_ms` on, and the night
+    /// that ended last before it.
     #[must_use]
     pub fn new(seed: u64, start_ms: i64) -> Self {
-        let rate = Rate { thousandths: 50_000 };
-        Self { topic: "simulator".to_owned(), seed, partitions: 4, rate, start_ms, limit: None, alerts: AlertOptions::small() }
+        let rate = Rate::default();
+        // MJD 40587 began 1970; the sky is known from 2002 on.
+        let night_mjd = (start_ms.div_euclid(86_400_000) + 40_586).clamp(52_275, 88_000) as i32;
+        let topic = "simulator".to_owned();
+        Self { topic, seed, partitions: 4, rate, start_ms, night_mjd, limit: None, alerts: AlertOptions::small(Telescope::Ztf) }
+    }
+
+    /// What the survey looks at, and how.
+    #[must_use]
+    pub fn survey(&self) -> SurveyOptions {
+        SurveyOptions { seed: self.seed, first_night_mjd: self.night_mjd, ..self.alerts.survey.clone() }
     }
 
     /// The stream's identity: the same text for the same bytes at the same offsets.
     #[must_use]
     pub fn describe(&self) -> String {
-        let Self { seed, start_ms, rate, partitions, alerts, .. } = self;
-        let AlertOptions { stamp_side, history, objects, nights, framing } = alerts;
-        format!("simulator:{seed}:{start_ms}:{rate}:{partitions}:{stamp_side}x{history}:{objects}:{nights}:{framing}:{GENERATOR}")
+        let Self { seed, start_ms, rate, partitions, night_mjd, alerts, .. } = self;
+        let AlertOptions { survey, stamp_side, framing } = alerts;
+        let SurveyOptions { objects, faint_objects, asteroids, alerts_per_visit, history_days, history_visits, .. } = survey;
+        let telescope = telescope_word(survey.telescope);
+        let sky =
+            format!("{telescope}:{objects}+{faint_objects}+{asteroids}:{alerts_per_visit}:{night_mjd}:{history_days}x{history_visits}");
+        format!("simulator:{seed}:{start_ms}:{rate}:{partitions}:{sky}:{stamp_side}:{framing}:{GENERATOR}")
     }
 
     /// Whether `source` is the identity of a simulated stream, of any version.
@@ -206,18 +220,29 @@ impl SimulatorConfig {
         if *generator != GENERATOR.to_string() {
             return Err(ConfigError::Generator(identity.to_owned(), (*generator).to_owned()));
         }
-        let [seed, start_ms, rate, partitions, size, objects, nights, framing] = middle else { return Err(wrong()) };
-        let (side, history) = size.split_once('x').ok_or_else(wrong)?;
+        let [seed, start_ms, rate, partitions, survey, sky, alerts_per_visit, night_mjd, history, stamp_side, framing] = middle else {
+            return Err(wrong());
+        };
+        let (sky, (days, visits)): (Vec<&str>, _) = (sky.split('+').collect(), history.split_once('x').ok_or_else(wrong)?);
+        let [objects, faint_objects, asteroids] = sky[..] else { return Err(wrong()) };
         let config = Self {
             seed: number(seed).ok_or_else(wrong)?,
             start_ms: number(start_ms).ok_or_else(wrong)?,
             rate: rate.parse()?,
             partitions: number(partitions).ok_or_else(wrong)?,
+            night_mjd: number(night_mjd).ok_or_else(wrong)?,
             alerts: AlertOptions {
-                stamp_side: number(side).ok_or_else(wrong)?,
-                history: number(history).ok_or_else(wrong)?,
-                objects: number(objects).ok_or_else(wrong)?,
-                nights: number(nights).ok_or_else(wrong)?,
+                survey: SurveyOptions {
+                    telescope: telescope(survey).ok_or_else(wrong)?,
+                    objects: number(objects).ok_or_else(wrong)?,
+                    faint_objects: number(faint_objects).ok_or_else(wrong)?,
+                    asteroids: number(asteroids).ok_or_else(wrong)?,
+                    alerts_per_visit: number(alerts_per_visit).ok_or_else(wrong)?,
+                    history_days: number(days).ok_or_else(wrong)?,
+                    history_visits: number(visits).ok_or_else(wrong)?,
+                    ..AlertOptions::small(Telescope::Ztf).survey
+                },
+                stamp_side: number(stamp_side).ok_or_else(wrong)?,
                 framing: framing.parse()?,
             },
             ..Self::new(0, 0)
@@ -250,9 +275,7 @@ impl SimulatorConfig {
         within("start_ms", self.start_ms, 0, 4_102_444_800_000)?;
         within("partitions", i64::from(self.partitions), 1, 4096)?;
         within("stamp_side", i64::from(self.alerts.stamp_side), 1, 1024)?;
-        within("history", i64::from(self.alerts.history), 0, 1000)?;
-        within("objects", i64::from(self.alerts.objects), 1, i64::from(u32::MAX))?;
-        within("nights", i64::from(self.alerts.nights), 1, 10_000)
+        Ok(self.survey().check()?)
     }
 
     /// When alert `offset` of `partition` comes, in milliseconds since 1970 UTC. Offsets below 0 were before the stream.
@@ -282,20 +305,28 @@ mod tests {
             partitions: 7,
             rate: Rate::per_second(0.25).unwrap(),
             limit: Some(4),
-            alerts: AlertOptions { nights: 30, framing: Framing::Datum, ..AlertOptions::full() },
-            ..SimulatorConfig::new(42, 1_700_000_000_123)
+            alerts: AlertOptions { framing: Framing::Datum, ..AlertOptions::full(Telescope::Lsst) },
+            ..SimulatorConfig::new(42, 1_795_460_400_123)
         };
-        assert_eq!(config.describe(), "simulator:42:1700000000123:0.25:7:63x50:10000:30:datum:1");
+        let identity = "simulator:42:1795460400123:0.25:7:lsst:1000000+40000000+200000:10000:61366:365x200:30:datum:2";
+        assert_eq!(config.describe(), identity);
         let again = SimulatorConfig::parse(&config.describe()).unwrap();
-        assert_eq!(again, SimulatorConfig { topic: "simulator".to_owned(), limit: None, ..config });
+        assert_eq!((again.describe(), again.limit), (identity.to_owned(), None));
+        assert_eq!(again.survey(), config.survey());
     }
 
     #[test]
     fn what_is_no_identity_is_refused() {
-        for text in ["kafka:x", "simulator:", "simulator:1:2:3:1", "simulator:1:2:0:4:8x0:10:1:ocf:1", "simulator:1:2:5:0:8x0:10:1:ocf:1"] {
+        for text in ["kafka:x", "simulator:", "simulator:1:2:3:2"] {
             assert!(SimulatorConfig::parse(text).is_err(), "{text}");
         }
-        let other = SimulatorConfig::parse("simulator:1:2:5:4:8x0:10:1:ocf:9");
+        let good = SimulatorConfig::new(1, 2).describe();
+        assert!(SimulatorConfig::parse(&good).is_ok());
+        for (from, to) in [(":50:", ":0:"), (":4:ztf", ":0:ztf"), ("ztf", "sdss"), (":ocf", ":pdf"), ("0x0", "0"), (":100:", ":1:")] {
+            assert!(SimulatorConfig::parse(&good.replace(from, to)).is_err(), "{from}");
+        }
+        // What the release before last began.
+        let other = SimulatorConfig::parse("simulator:1:2:5:4:8x0:10:1:ocf:1");
         assert!(matches!(other, Err(ConfigError::Generator(..))), "{other:?}");
     }
 

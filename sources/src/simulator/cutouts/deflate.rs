@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn noise_shrinks_by_its_exponents() {
         let mut dice = Dice::new(&[3]);
-        let plain: Vec<u8> = (0..3969).flat_map(|_| ((100.0 + 8.0 * dice.normal()) as f32).to_be_bytes()).collect();
+        let plain: Vec<u8> = (0..3969).flat_map(|_| ((100.0 + 8.0 * dice.gauss()) as f32).to_be_bytes()).collect();
         let size = packed(&plain).len();
         assert!((12_000..14_000).contains(&size), "{size} bytes of {}", plain.len());
     }

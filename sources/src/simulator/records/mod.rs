@@ -31,6 +31,15 @@ pub fn schema(telescope: Telescope) -> &'static str {
     }
 }
 
+/// The id of that schema where no registry gives it one: 100 times major, plus minor.
+#[must_use]
+pub fn schema_id(telescope: Telescope) -> u32 {
+    match telescope {
+        Telescope::Ztf => 402,
+        Telescope::Lsst => lsst::SCHEMA_ID,
+    }
+}
+
 /// Appends an alert's datum, of the survey's schema; `cutouts` are science, template and difference.
 pub fn encode(telescope: Telescope, seen: &Seen, cutouts: &[Vec<u8>; 3], out: &mut Vec<u8>) {
     match telescope {

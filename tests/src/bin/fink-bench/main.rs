@@ -8,6 +8,7 @@ mod late;
 mod live;
 mod load;
 mod path;
+mod simulator;
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +39,8 @@ enum Mode {
     Commits(load::CommitsArguments),
     /// A backlog beside live alerts: what each costs the other
     Late(late::LateArguments),
+    /// The simulator: alerts made on one core, sent from disk into a Kafka, and memory over a million
+    Simulator(simulator::SimulatorArguments),
     /// Fills a topic of a Kafka that runs with alerts of real size, all different
     Fill(path::FillArguments),
     /// Epochs of late rows rolled in by the hundred, and what they cost
@@ -59,6 +62,7 @@ fn main() {
         Mode::Memory(arguments) => load::memory(&arguments),
         Mode::Commits(arguments) => load::commits(&arguments),
         Mode::Late(arguments) => late::late(&arguments),
+        Mode::Simulator(arguments) => simulator::simulator(&arguments),
         Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Epochs(arguments) => epochs::epochs(&arguments),
         Mode::Drain(arguments) => path::drain(&arguments),

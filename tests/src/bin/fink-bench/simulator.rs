@@ -1,0 +1,152 @@
+//! What the simulator costs: alerts made on one core, sent to a real Kafka from what was prepared, and its memory.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use fink_sources::simulator::generate::Edition;
+use fink_sources::simulator::pace::Pace;
+use fink_sources::simulator::seen::{SurveyOptions, Telescope};
+use fink_sources::simulator::send::{Feed, SendOptions, send};
+use fink_sources::simulator::{AlertOptions, Framing, Generator, Rate, SimulatorConfig};
+use fink_tests::process::thread_cpu;
+use fink_tests::servers::Kafka;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+/// Arguments of `simulator`.
+#[derive(Args)]
+pub(crate) struct SimulatorArguments {
+    /// Alerts that are made on one core
+    #[arg(long, default_value_t = 5_000)]
+    count: u64,
+    /// Alerts of the visit that is prepared on disk, then sent
+    #[arg(long, default_value_t = 10_000)]
+    visit: u64,
+    /// Alerts over which memory is looked at
+    #[arg(long, default_value_t = 1_000_000)]
+    long: u64,
+    /// Only make alerts: no Kafka
+    #[arg(long)]
+    without_kafka: bool,
+}
+
+fn config(alerts: AlertOptions) -> SimulatorConfig {
+    // 2026-11-23.
+    SimulatorConfig { alerts, ..SimulatorConfig::new(7, 1_795_460_400_000) }
+}
+
+/// Peak memory of this process, MB.
+fn peak_mb() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") / 1000
+}
+
+/// Makes alerts on this thread, and prints what each costs.
+fn make(name: &str, alerts: AlertOptions, count: u64) {
+    let mut generator = Generator::new(&config(alerts));
+    let _ = generator.tell(0, Edition::First);
+    let (before, begin) = (thread_cpu(), Instant::now());
+    let bytes: usize = (0..count).map(|number| generator.tell(number, Edition::First).0.len()).sum();
+    let (wall, cpu) = (begin.elapsed().as_secs_f64(), (thread_cpu() - before).as_secs_f64());
+    let n = count as f64;
+    println!(
+        "{name}: {:.0} alerts/s of CPU on one core ({:.0}/s by the clock), {:.0} us and {:.0} bytes an alert",
+        n / cpu,
+        n / wall,
+        cpu * 1e6 / n,
+        bytes as f64 / n
+    );
+}
+
+/// All of it.
+pub(crate) fn simulator(arguments: &SimulatorArguments) {
+    make("ZTF, full", AlertOptions::full(Telescope::Ztf), arguments.count);
+    make("LSST, full", AlertOptions::full(Telescope::Lsst), arguments.count / 5);
+    make("ZTF, small", AlertOptions::small(Telescope::Ztf), arguments.count);
+    if !arguments.without_kafka {
+        from_disk(arguments.visit);
+    }
+    // A sky of 100,000 objects, with pictures of one pixel: what is looked at is the sky's and the histories' memory.
+    let usual = AlertOptions::full(Telescope::Ztf);
+    let survey = SurveyOptions { objects: 100_000, ..usual.survey.clone() };
+    let mut generator = Generator::new(&config(AlertOptions { survey, stamp_side: 1, framing: Framing::Datum }));
+    let begin = Instant::now();
+    let mut peaks = Vec::new();
+    for number in 0..arguments.long {
+        let _ = generator.tell(number, Edition::First);
+        if (number + 1) % (arguments.long / 10).max(1) == 0 {
+            peaks.push(peak_mb());
+        }
+    }
+    println!(
+        "memory over {} alerts of a sky of 100,000 objects, in ten parts: {peaks:?} MB peak; {:.0} s",
+        arguments.long,
+        begin.elapsed().as_secs_f64()
+    );
+}
+
+/// A visit prepared on disk and sent to a real Kafka, beside the same bytes from memory by a bare producer.
+fn from_disk(visit: u64) {
+    let kafka = Kafka::start().expect("a benchmark needs Kafka");
+    let folder = fink_tests::places::scratch("bench");
+    let config = config(AlertOptions::full(Telescope::Ztf));
+    // One run to warm Kafka up, then both in turn.
+    for run in 0..3 {
+        let topic = format!("prepared{run}");
+        let options = SendOptions {
+            count: Some(visit),
+            pace: Pace::Fast(Rate::default()),
+            threads: 2,
+            prepare: Some(folder.path().to_owned()),
+            ..SendOptions::new(&kafka.brokers(), &topic)
+        };
+        let sent = send(&Feed::Stream(config.clone(), 0), &options, |_| ControlFlow::Continue(())).expect("sent");
+        assert_eq!((sent.sent, sent.failed), (visit, 0));
+        let bare = bare(&kafka.brokers(), &format!("bare{run}"), &config, visit);
+        if run > 0 {
+            let rate = visit as f64 / sent.seconds;
+            println!(
+                "{visit} alerts of {:.0} bytes prepared on disk: {rate:.0} alerts/s ({:.0} MB/s) into Kafka; a bare producer {:.0}/s",
+                sent.bytes as f64 / visit as f64,
+                sent.bytes as f64 / sent.seconds / 1e6,
+                visit as f64 / bare
+            );
+        }
+    }
+}
+
+/// Seconds that a producer with the simulator's settings takes for the same messages, out of memory.
+fn bare(brokers: &str, topic: &str, config: &SimulatorConfig, visit: u64) -> f64 {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("linger.ms", "5")
+        .set("batch.size", "1000000")
+        .set("message.max.bytes", "20971520")
+        .set("queue.buffering.max.kbytes", "131072")
+        .set("enable.idempotence", "true")
+        .create()
+        .expect("a producer");
+    // Made by an empty run, so that the topic is there.
+    let nothing = SendOptions { count: Some(0), ..SendOptions::new(brokers, topic) };
+    send(&Feed::Stream(config.clone(), 0), &nothing, |_| ControlFlow::Continue(())).expect("a topic");
+    let mut generator = Generator::new(config);
+    // A part of the visit, again and again: the whole would not fit into memory beside Kafka's.
+    let messages: Vec<Vec<u8>> = (0..visit.min(2_000)).map(|number| generator.tell(number, Edition::First).0).collect();
+    let begin = Instant::now();
+    for number in 0..visit {
+        let message = &messages[usize::try_from(number).expect("fits") % messages.len()];
+        let partition = i32::try_from(number % 4).expect("small");
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).payload(message);
+        while let Err((error, back)) = producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+            record = back;
+            producer.poll(Duration::from_millis(50));
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(Duration::from_secs(60)).expect("all is taken");
+    begin.elapsed().as_secs_f64()
+}
