@@ -15,12 +15,12 @@
 //! waits for no late file; it is durable as its files close, and part of maintained answers when its epoch has rolled in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fink_dataflow::Moment;
 use fink_dataflow::beats::{End, Pace, Seat, beats, live};
 use fink_dataflow::late::{LateSeat, late};
 use fink_dataflow::ports::Inlet;
+use fink_dataflow::ticks::Ticks;
 use fink_operators::decode::SchemaBook;
 use fink_operators::decode::decode;
 use fink_sinks::archive::operator::archive;
@@ -41,19 +41,19 @@ pub struct Parts<I> {
     pub book: Arc<SchemaBook>,
     /// The latest Moment that an earlier run made durable.
     pub last: Moment,
-    /// The length of a tick.
-    pub tick: Duration,
+    /// Where ticks come from.
+    pub ticks: Ticks,
     /// Ends the beats.
     pub end: End,
 }
 
 /// Builds the graph on a worker; the probe tells what is durable.
 pub fn build<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> ProbeHandle<Moment> {
-    let Parts { seat, writer, late: sources, book, last, tick, end } = parts;
+    let Parts { seat, writer, late: sources, book, last, ticks, end } = parts;
     worker.dataflow_named::<Moment, _, _>("fink", |scope| {
         let (closed, left, durable) = (ProbeHandle::new(), ProbeHandle::new(), ProbeHandle::new());
         let (asking, asks) = scope.feedback::<Vec<u32>>(());
-        let beats = beats(scope, asks, Pace { last, period: tick, closed: closed.clone(), late: left.clone(), end });
+        let beats = beats(scope, asks, Pace { last, ticks, closed: closed.clone(), late: left.clone(), end });
 
         let messages = live(scope, beats.clone(), seat);
         let decoded = decode(messages, book.clone()).probe_with(&closed);

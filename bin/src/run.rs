@@ -10,6 +10,7 @@ use fink_dataflow::beats::{End as BeatsEnd, Seat};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
 use fink_dataflow::table::store;
+use fink_dataflow::ticks::Ticks;
 use fink_sinks::archive::committer::{CommitOptions, Committer};
 use fink_sinks::archive::compacting::CompactionOptions;
 use fink_sinks::archive::memory::Memory;
@@ -150,7 +151,7 @@ impl Running {
                     late: late.iter().map(late_seat).zip(late_writer).collect(),
                     book: book.clone(),
                     last,
-                    tick: TICK,
+                    ticks: Ticks::Every(TICK),
                     end: end.clone(),
                 }
             }

@@ -6,7 +6,6 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -22,6 +21,7 @@ use crate::clock::{Beat, Clock};
 use crate::message::Chunk;
 use crate::moment::Moment;
 use crate::ports::{Drawn, Inlet};
+use crate::ticks::{Metronome, Ticks};
 
 /// Messages that a live operator hands on in one activation, before it lets other operators run.
 const MESSAGES_PER_TURN: usize = 512;
@@ -64,8 +64,8 @@ impl End {
 pub struct Pace {
     /// The Moment to go on after.
     pub last: Moment,
-    /// The length of a tick.
-    pub period: Duration,
+    /// Where ticks come from.
+    pub ticks: Ticks,
     /// Probe behind the live data: how far the graph has closed.
     pub closed: ProbeHandle<Moment>,
     /// Probe on the late sources' own streams; empty where there are none.
@@ -83,26 +83,22 @@ pub fn beats<'s>(scope: Scope<'s, Moment>, asks: StreamVec<'s, Moment, u32>, pac
     let address = builder.operator_info().address;
     let again = scope.activator_for(Rc::clone(&address));
     pace.end.wake(scope.worker().sync_activator_for(address.to_vec()));
+    let mut metronome = Metronome::new(pace.ticks, scope.worker().sync_activator_for(address.to_vec()));
     again.activate();
     let first = scope.index() == 0;
     builder.build(move |mut capabilities| {
         // The capability stays at the minimum: nothing depends on the frontier of a control stream.
         let mut capability = capabilities.pop().filter(|_| first);
         let mut clock = Clock::after(pace.last);
-        let mut next = Instant::now();
         move |_frontiers| {
             let mut say = Vec::new();
             asks.for_each(|_, epochs| say.extend(epochs.drain(..).filter_map(|epoch| clock.ask(epoch))));
             let Some(held) = &capability else { return };
-            let now = Instant::now();
-            let periods = if now < next { 0 } else { 1 + u64::try_from((now - next).as_nanos() / pace.period.as_nanos()).unwrap_or(0) };
+            let (periods, wait) = metronome.periods();
             let closed = closed_tick(&pace.closed, clock.now());
             let left = |epoch| pace.late.with_frontier(|frontier| frontier.iter().all(|moment| moment.epoch > epoch));
             say.extend(clock.due(periods, closed, left));
-            if periods > 0 {
-                next += pace.period * u32::try_from(periods).unwrap_or(u32::MAX);
-            }
-            again.activate_after(next.saturating_duration_since(now));
+            wait.into_iter().for_each(|wait| again.activate_after(wait));
             if !say.is_empty() {
                 output.activate().session(held).give_iterator(say.into_iter());
             }
@@ -201,6 +197,7 @@ pub fn live<'s>(
 mod tests {
     use std::collections::VecDeque;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use bytes::Bytes;
     use timely::dataflow::operators::{Inspect, Probe};
@@ -259,7 +256,7 @@ mod tests {
             worker.dataflow::<Moment, _, _>(|scope| {
                 let asks = timely::dataflow::operators::generic::operator::empty(scope);
                 let (closed, late) = (probe.clone(), ProbeHandle::new());
-                let beats = beats(scope, asks, Pace { last, period: Duration::from_millis(1), closed, late, end });
+                let beats = beats(scope, asks, Pace { last, ticks: Ticks::Every(Duration::from_millis(1)), closed, late, end });
                 live(scope, beats, Seat { inlet: queue, budget, index: scope.index() })
                     .inspect_core(move |event| {
                         let Ok((stamp, chunks)) = event else { return };

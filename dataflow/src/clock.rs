@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
+use crate::rules::Rule;
 
 /// How far ticks may run ahead of the last closed one before the clock waits for the graph.
 pub const TICKS_AHEAD_MAX: u64 = 32;
@@ -72,7 +73,7 @@ impl Clock {
         if periods == 0 || closed.max(self.first) + TICKS_AHEAD_MAX < self.now.tick {
             return None;
         }
-        if self.closing && left(self.now.epoch + 1) {
+        if self.closing && Rule::Roll.holds() && left(self.now.epoch + 1) {
             self.now.epoch += 1;
             self.closing = false;
         }

@@ -13,6 +13,8 @@
 //! | [`detection`] | the light row: what the services know of an alert, whichever survey sent it |
 //! | [`ports`] | what a source must offer |
 //! | [`budget`] | the bound on bytes in flight |
+//! | [`ticks`] | where ticks come from: the wall clock, or a hand |
+//! | [`rules`] | the rules of the spine, which tests may break to see that they would find out |
 //! | [`table`] | object stores, the ledger, and Delta tables |
 //!
 //! Nothing here knows a survey, a broker or a command line.
@@ -28,7 +30,9 @@ pub mod message;
 pub mod moment;
 pub mod ports;
 pub mod publish;
+pub mod rules;
 pub mod table;
+pub mod ticks;
 
 pub use coverage::{Coverage, Intervals};
 pub use message::{Chunk, Log, Message};

@@ -15,6 +15,7 @@ use fink_dataflow::beats::{End, Pace, Seat, beats, live};
 use fink_dataflow::budget::{Budget, Claim};
 use fink_dataflow::late::{Close, LateSeat, late};
 use fink_dataflow::publish::published;
+use fink_dataflow::ticks::Ticks;
 use fink_dataflow::{Chunk, Log, Message, Moment};
 use fink_sources::queue::{Bounds, Inlet, Outlet, queue};
 use serde_json::{Value, json};
@@ -129,7 +130,13 @@ pub fn run(config: timely::Config, play: Play, noted: impl Fn(u32) + Send + Sync
         worker.dataflow::<Moment, _, _>(|scope| {
             let left = ProbeHandle::new();
             let (asking, asks) = scope.feedback::<Vec<u32>>(());
-            let pace = Pace { last: Moment::new(0, 4), period: play.tick, closed: probe.clone(), late: left.clone(), end: end.clone() };
+            let pace = Pace {
+                last: Moment::new(0, 4),
+                ticks: Ticks::Every(play.tick),
+                closed: probe.clone(),
+                late: left.clone(),
+                end: end.clone(),
+            };
             let beats = beats(scope, asks, pace);
             let now = rows(live(scope, beats.clone(), seat(&live_from)), play.kept, &seen);
             let (before, asks) = late(scope, beats, late_seat);

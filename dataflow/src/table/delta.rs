@@ -28,6 +28,7 @@ use super::engine::StoreEngine;
 use super::entry::{DataFile, TableChange};
 use super::fault::failpoint;
 use super::store::{Archive, wait};
+use crate::rules::Rule;
 
 /// The application under which entries are counted in a table's transactions.
 pub const APPLICATION: &str = "fink";
@@ -111,6 +112,33 @@ pub enum Applied {
     Now(u64),
     /// It was applied before, by us or by another.
     Before,
+}
+
+/// What is to be done about an entry for a table, by what is known of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turn {
+    /// Nothing: it was applied before.
+    Before,
+    /// It is this entry's turn: commit it as the next version.
+    Now,
+    /// Another entry was applied last than the one that this follows: what is known may be old.
+    Stale,
+}
+
+impl Turn {
+    /// Whose turn it is at a table that `exists` and has taken `applied` last, where `entry` follows `previous`.
+    #[must_use]
+    pub fn of(entry: u64, previous: Option<u64>, exists: bool, applied: Option<u64>) -> Self {
+        if !Rule::Order.holds() {
+            Self::Now
+        } else if applied.is_some_and(|applied| applied >= entry) {
+            Self::Before
+        } else if applied != previous || (previous.is_none() && exists) {
+            Self::Stale
+        } else {
+            Self::Now
+        }
+    }
 }
 
 /// A Delta table, and its newest version known. Not for asynchronous code: calls block.
@@ -205,17 +233,16 @@ impl Table {
     pub fn apply(&mut self, entry: u64, change: &TableChange) -> Result<Applied, TableError> {
         let mut conflicts = 0;
         loop {
-            if self.applied().is_some_and(|applied| applied >= entry) {
-                return Ok(Applied::Before);
-            }
-            if self.applied() != change.previous || (change.previous.is_none() && self.held.is_some()) {
-                // What is held may be old: another process, or we before a failure, may have gone on.
-                if conflicts > 0 {
-                    return Err(self.out_of_order(entry, change));
+            match Turn::of(entry, change.previous, self.held.is_some(), self.applied()) {
+                Turn::Before => return Ok(Applied::Before),
+                Turn::Now => {}
+                Turn::Stale if conflicts > 0 => return Err(self.out_of_order(entry, change)),
+                // Another process, or we before a failure, may have gone on.
+                Turn::Stale => {
+                    self.refresh()?;
+                    conflicts += 1;
+                    continue;
                 }
-                self.refresh()?;
-                conflicts += 1;
-                continue;
             }
             let version = self.version().map_or(0, |version| version + 1);
             let commit = self.commit(entry, change)?;

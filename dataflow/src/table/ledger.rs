@@ -217,7 +217,7 @@ impl Ledger {
     async fn done(&self, number: u64, began: Duration) -> Result<Put, LedgerError> {
         failpoint("ledger-put");
         let awake = *self.awake.lock().unwrap_or_else(PoisonError::into_inner);
-        if since_boot().saturating_sub(awake) > SLEPT
+        if slept(since_boot().saturating_sub(awake))
             && let Some(passed) = self.passed(number).await?
         {
             return Ok(Put::Passed(passed));
@@ -262,12 +262,11 @@ impl Ledger {
     /// When the store fails; what was deleted is deleted.
     pub async fn clean(&self, keep_from: u64, older_than: Duration) -> Result<usize, LedgerError> {
         let mut snapshots = self.numbered("snapshots").await?;
-        let Some(fallback) = snapshots.len().checked_sub(SNAPSHOTS_KEPT) else { return Ok(0) };
-        let kept = snapshots.split_off(fallback);
-        let keep_from = keep_from.min(kept.first().map_or(0, |(next, _)| *next));
+        let Some(keep_from) = kept_from(keep_from, snapshots.iter().map(|(next, _)| *next)) else { return Ok(0) };
+        snapshots.truncate(snapshots.len() - SNAPSHOTS_KEPT);
         let entries = self.numbered("entries").await?.into_iter().filter(|(number, _)| *number < keep_from);
         let now = self.clock().await?;
-        let age = chrono::TimeDelta::from_std(older_than.max(YOUNGEST_CLEANED)).unwrap_or(chrono::TimeDelta::MAX);
+        let age = chrono::TimeDelta::from_std(cleaned_age(older_than)).unwrap_or(chrono::TimeDelta::MAX);
         let old = |(_, meta): &(u64, ObjectMeta)| now - meta.last_modified > age;
         let doomed: Vec<Path> = entries.chain(snapshots).filter(old).map(|(_, meta)| meta.location).take(CLEANED_AT_ONCE).collect();
         let count = doomed.len();
@@ -367,6 +366,26 @@ impl Ledger {
     fn failed(&self, action: &'static str, path: &Path, source: object_store::Error) -> LedgerError {
         LedgerError::Store { place: self.archive.place(), action, path: path.to_string(), source: Box::new(source) }
     }
+}
+
+/// Whether a writer whose last put that succeeded began so long before its present one ended may have slept through a
+/// cleaning: then it looks whether the ledger went on without it.
+#[must_use]
+pub fn slept(since: Duration) -> bool {
+    since > SLEPT
+}
+
+/// The oldest entry that a cleaning spares, of a ledger with these snapshots (in order): all from `keep_from` on, and all
+/// that the last snapshot but one does not hold. `None`: nothing is cleaned.
+pub fn kept_from(keep_from: u64, snapshots: impl ExactSizeIterator<Item = u64>) -> Option<u64> {
+    let fallback = snapshots.len().checked_sub(SNAPSHOTS_KEPT)?;
+    snapshots.skip(fallback).next().map(|next| keep_from.min(next))
+}
+
+/// The age from which on an object may be cleaned that is not needed: longer than a writer may sleep without noticing.
+#[must_use]
+pub fn cleaned_age(older_than: Duration) -> Duration {
+    older_than.max(YOUNGEST_CLEANED)
 }
 
 /// Time since boot, with the time that the machine slept.

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fink_dataflow::alerts::{Passed, Tally};
+use fink_dataflow::rules::Rule;
 use fink_dataflow::table::entry::{DataFile, Entry, Removed, Route, State};
 use fink_dataflow::{Coverage, Log, Moment};
 
@@ -286,7 +287,8 @@ impl Machine {
             Event::Applied { table, entry, end } => self.applied(&table, entry, end, &mut actions),
             Event::Due(Pause::Put) => actions.extend(self.put.as_ref().map(|put| Action::Put(Arc::clone(&put.entry)))),
             Event::Due(Pause::Table(table)) => self.apply_again(table, &mut actions),
-            Event::Fenced(by) => self.fenced(by, &mut actions),
+            Event::Fenced(by) if Rule::Fence.holds() => self.fenced(by, &mut actions),
+            Event::Fenced(_) => {}
             Event::Stop => self.phase = Phase::Stopping,
         }
         self.form(now_ms, &mut actions);
@@ -339,7 +341,7 @@ impl Machine {
     fn put_ended(&mut self, end: PutEnd, actions: &mut Vec<Action>) {
         let Some(mut put) = self.put.take() else { return };
         match end {
-            PutEnd::Taken(other) if other.nonce != put.entry.nonce => {
+            PutEnd::Taken(other) if other.nonce != put.entry.nonce && Rule::Fence.holds() => {
                 if other.generation == self.state.generation {
                     let text = format!("entry {} of our own generation {} is not ours", other.number, other.generation);
                     return self.broken(text, actions);

@@ -24,6 +24,7 @@
 //! | [`committer`] | the thread that carries them out |
 //! | [`compacting`] | when small files become large ones, and which |
 //! | [`fence`] | who may write |
+//! | [`opening`] | how a writer takes the archive, and what tables lack: decisions |
 //! | [`upkeep`] | checkpoints, snapshots, clean logs, vacuum: when |
 //! | [`vacuum`] | which files nobody can need any more |
 
@@ -42,6 +43,7 @@ pub mod files;
 pub mod group;
 pub mod memory;
 pub mod merge;
+pub mod opening;
 pub mod operator;
 pub mod properties;
 pub mod rewrite;

@@ -5,18 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fink_dataflow::Coverage;
 use fink_dataflow::table::delta::Table;
-use fink_dataflow::table::entry::{Entry, FORMAT, State, Writer};
-use fink_dataflow::table::ledger::{Ledger, LedgerError, Put};
+use fink_dataflow::table::entry::{Entry, State, Writer};
+use fink_dataflow::table::ledger::{Ledger, LedgerError};
 use fink_dataflow::table::store::{Archive, wait};
 use tracing::{info, warn};
 
 use super::committer::{CommitError, CommitOptions};
 use super::fence::{self, Held, Hold, Holder, Signs};
-
-/// How often the fence is put before the store is given up.
-const FENCE_ATTEMPTS: u32 = 20;
+use super::opening::{After, Astray, FenceEnd, Lacking, Taking};
 
 /// An archive that is ours, all its tables having taken all entries.
 pub(super) struct Started {
@@ -31,12 +28,12 @@ pub(super) fn start(archive: &Archive, options: &CommitOptions) -> Result<Starte
     let failed = |source| CommitError::Ledger { archive: archive.place(), source };
     let me = options.writer.clone().map_or_else(fence::this_process, Ok)?;
     let opened = archive.clone();
-    let (ledger, mut state) = wait(async move { Ledger::open(&opened).await }).map_err(failed)?;
+    let (ledger, state) = wait(async move { Ledger::open(&opened).await }).map_err(failed)?;
     let ledger = Arc::new(ledger);
     if !options.take_over {
         judge(archive, &ledger, &state, &me)?;
     }
-    let hold = take(archive, &ledger, &mut state, &me)?;
+    let (state, hold) = take(archive, &ledger, state, &me)?;
     let generation = state.generation;
     let beating = Arc::clone(&ledger);
     if let Err(error) = wait(async move { beating.heartbeat(generation).await }) {
@@ -57,58 +54,40 @@ fn judge(archive: &Archive, ledger: &Arc<Ledger>, state: &State, me: &Writer) ->
     Ok(fence::judge(&archive.place(), Some(holder), me, signs)?)
 }
 
-/// Puts the fence: the entry from which on no older generation's fits.
-fn take(archive: &Archive, ledger: &Arc<Ledger>, state: &mut State, me: &Writer) -> Result<Hold, CommitError> {
+/// Puts the fence, until the archive is ours.
+fn take(archive: &Archive, ledger: &Arc<Ledger>, state: State, me: &Writer) -> Result<(State, Hold), CommitError> {
     let failed = |source| CommitError::Ledger { archive: archive.place(), source };
-    let before = state.generation;
     let nonce = uuid::Uuid::new_v4().simple().to_string();
-    for attempt in 1.. {
-        let entry = fence_entry(state, me, format!("{nonce}-{}", state.next));
-        let (putting, put) = (Arc::clone(ledger), entry.clone());
-        match wait(async move { putting.put(&put).await }) {
-            Ok(Put::Done) => {
-                state.apply(&entry).map_err(LedgerError::from).map_err(failed)?;
-                return Ok(Hold::new(archive.url().as_str(), state.generation));
+    let mut taking = Taking::new(state, me.clone(), nonce, chrono::Utc::now().timestamp_millis());
+    loop {
+        let (putting, fence) = (Arc::clone(ledger), taking.entry());
+        let put = wait(async move { putting.put(&fence).await });
+        let mut unclear = None;
+        let end = match put {
+            Ok(put) => FenceEnd::Told(put),
+            Err(LedgerError::Unclear { number, source }) => {
+                warn!(number, error = %source, "the fence was not put, tried again");
+                unclear = Some(LedgerError::Unclear { number, source });
+                FenceEnd::Unclear
             }
-            // The writer before us is at work still; it is about to stop. What it put in our place comes first.
-            Ok(Put::Taken(other)) if other.fence.is_none() && other.generation == before => {
-                state.apply(&other).map_err(LedgerError::from).map_err(failed)?;
+            Err(error) => return Err(failed(error)),
+        };
+        match taking.step(end).map_err(LedgerError::from).map_err(failed)? {
+            After::Ours(state) => {
+                let hold = Hold::new(archive.url().as_str(), state.generation);
+                return Ok((*state, hold));
             }
-            Ok(Put::Taken(other)) => {
+            After::Again => {}
+            After::Reread => {
+                let reading = Arc::clone(ledger);
+                taking.reread(wait(async move { reading.read().await }).map_err(failed)?);
+            }
+            After::Lost(other) => {
                 let holder = Holder(other.fence.unwrap_or_else(|| me.clone()));
                 return Err(Held { archive: archive.place(), holder, since: "it was faster just now".to_owned() }.into());
             }
-            Ok(Put::Passed(_)) => {
-                let reading = Arc::clone(ledger);
-                *state = wait(async move { reading.read().await }).map_err(failed)?;
-            }
-            Err(LedgerError::Unclear { number, source }) if attempt < FENCE_ATTEMPTS => {
-                warn!(number, error = %source, "the fence was not put, tried again");
-            }
-            Err(error) => return Err(failed(error)),
+            After::GivenUp => return Err(failed(unclear.expect("it is given up after a put that was unclear"))),
         }
-    }
-    unreachable!("the last attempt returns")
-}
-
-fn fence_entry(state: &State, me: &Writer, nonce: String) -> Entry {
-    Entry {
-        format: FORMAT,
-        number: state.next,
-        nonce,
-        generation: state.generation + 1,
-        moment: state.moment,
-        written_ms: chrono::Utc::now().timestamp_millis(),
-        fence: Some(me.clone()),
-        origins: Vec::new(),
-        covered: Coverage::default(),
-        tallies: Vec::new(),
-        moved: Vec::new(),
-        marks: Vec::new(),
-        accepted: Coverage::default(),
-        routes: Vec::new(),
-        tables: Vec::new(),
-        note: "start".to_owned(),
     }
 }
 
@@ -118,7 +97,7 @@ fn forward(archive: &Archive, ledger: &Arc<Ledger>, state: &State) -> Result<BTr
     for (name, known) in &state.tables {
         let failed = |source| CommitError::Table { table: Arc::clone(name), source };
         let mut table = Table::open(archive, name).map_err(failed)?;
-        for entry in lacking(archive, ledger, name, known.last, table.applied())?.into_iter().rev() {
+        for entry in lacking(archive, ledger, name, known.last, table.applied())? {
             let change = entry.tables.iter().find(|change| change.table == *name);
             let change = change.expect("`lacking` takes only entries that touch the table");
             table.apply(entry.number, change).map_err(failed)?;
@@ -129,27 +108,15 @@ fn forward(archive: &Archive, ledger: &Arc<Ledger>, state: &State) -> Result<BTr
     Ok(tables)
 }
 
-/// The entries that touched table `name` after `applied`, from `last` down.
+/// The entries that touched table `name` after `applied`, up to `last`.
 fn lacking(archive: &Archive, ledger: &Arc<Ledger>, name: &Arc<str>, last: u64, applied: Option<u64>) -> Result<Vec<Entry>, CommitError> {
-    let astray = |needed, why| CommitError::Astray { table: Arc::clone(name), applied, needed, why };
-    let mut lacking = Vec::new();
-    let mut at = Some(last);
-    while at != applied {
-        let Some(number) = at else { return Err(astray(None, "the ledger knows no such entry of this table")) };
-        if applied.is_some_and(|applied| applied > number) {
-            return Err(astray(Some(number), "the table is ahead of the ledger: was the ledger put back from a copy?"));
-        }
+    let astray = |Astray { needed, why }| CommitError::Astray { table: Arc::clone(name), applied, needed, why };
+    let mut lacking = Lacking::new(Arc::clone(name), last, applied);
+    while let Some(number) = lacking.next().map_err(astray)? {
         let reading = Arc::clone(ledger);
         let entry = wait(async move { reading.entry(number).await });
         let entry = entry.map_err(|source| CommitError::Ledger { archive: archive.place(), source })?;
-        let Some(entry) = entry else {
-            return Err(astray(Some(number), "that entry is gone: was the table put back from a copy?"));
-        };
-        let Some(change) = entry.tables.iter().find(|change| change.table == *name) else {
-            return Err(astray(Some(number), "that entry does not touch the table"));
-        };
-        at = change.previous;
-        lacking.push(entry);
+        lacking.take(entry).map_err(astray)?;
     }
-    Ok(lacking)
+    Ok(lacking.found())
 }

@@ -139,6 +139,44 @@ impl WriterHandle {
     }
 }
 
+/// What a worker's operator asks of its writer, for whoever plays the writer.
+pub enum Task {
+    /// Make this durable; then say so by its number.
+    Take(u64, Moment, Vec<Decoded>),
+    /// Close the open group now.
+    Flush,
+}
+
+/// The writer's end of a [`WriterHandle`], played by hand: for whoever drives a graph step by step.
+pub struct Desk {
+    inbox: Receiver<Command>,
+    acks: Arc<Acks>,
+}
+
+impl Desk {
+    /// A handle, and the desk behind it.
+    #[must_use]
+    pub fn new() -> (WriterHandle, Self) {
+        let (commands, inbox) = crossbeam_channel::unbounded();
+        let acks = Arc::new(Acks::default());
+        (WriterHandle { commands, acks: Arc::clone(&acks), next: 0 }, Self { inbox, acks })
+    }
+
+    /// What is asked next, if anything is.
+    #[must_use]
+    pub fn next(&self) -> Option<Task> {
+        Some(match self.inbox.try_recv().ok()? {
+            Command::Take(number, moment, decoded) => Task::Take(number, moment, decoded),
+            Command::Flush => Task::Flush,
+        })
+    }
+
+    /// What was taken under these numbers is durable.
+    pub fn durable(&self, numbers: Range<u64>) {
+        self.acks.done(numbers);
+    }
+}
+
 /// What came back from the committer.
 #[derive(Default)]
 struct Acks {
