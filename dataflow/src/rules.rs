@@ -16,6 +16,8 @@ pub enum Rule {
     Fence,
     /// A table takes an entry only when it has taken the entry before it, and not this one.
     Order,
+    /// A writer that put nothing for long looks whether the ledger went on without it.
+    Sleep,
     /// Live data enters the next epoch when all late sources have left it.
     Roll,
 }

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, FORMAT, Misfit, State};
 use super::fault::failpoint;
 use super::store::Archive;
+use crate::rules::Rule;
 
 /// After how many entries a snapshot is due.
 pub const SNAPSHOT_EVERY: u64 = 200;
@@ -372,7 +373,7 @@ impl Ledger {
 /// cleaning: then it looks whether the ledger went on without it.
 #[must_use]
 pub fn slept(since: Duration) -> bool {
-    since > SLEPT
+    since > SLEPT && Rule::Sleep.holds()
 }
 
 /// The oldest entry that a cleaning spares, of a ledger with these snapshots (in order): all from `keep_from` on, and all

@@ -24,6 +24,7 @@ use super::compacting::FILES_HELD_MAX;
 use super::fence;
 use super::group::Group;
 use super::merge::Refusal;
+use super::start;
 use super::writer::Backlog;
 
 const SCHEMA: &str = concat!(
@@ -328,6 +329,29 @@ fn a_second_writer_is_refused_or_takes_over_and_the_first_stops() {
     assert!(first.stop().is_err());
     second.stop().unwrap();
     check(&archive, 2);
+}
+
+#[test]
+fn a_writer_that_is_overtaken_as_it_begins_is_told_by_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = folder(dir.path());
+    let (told, done) = unbounded();
+    let commit = |offset| {
+        let (committer, state) = open(&archive, quiet()).unwrap();
+        committer.commit(group(state.generation, offset, "alerts", &told));
+        wait_for(&done, 1);
+        committer.stop().unwrap();
+    };
+    commit(0);
+    let opened = archive.clone();
+    let (ledger, state) = wait(async move { Ledger::open(&opened).await }).unwrap();
+    let ledger = Arc::new(ledger);
+    assert!(start::forward(&archive, &ledger, &state).is_ok());
+    // Another takes the archive, and takes its table further.
+    commit(1);
+    let error = start::forward(&archive, &ledger, &state).err().expect("the table is ahead of what was read");
+    let error = start::overtaken(&archive, &ledger, &state, error);
+    assert!(matches!(&error, CommitError::Held(held) if held.since.contains("taken the archive over")), "{error}");
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub enum After {
     Again,
     /// The ledger went on long ago: read it anew, and begin anew.
     Reread,
-    /// Another writer was faster: the entry that says so.
-    Lost(Box<Entry>),
+    /// Another writer was faster; who, where it is known.
+    Lost(Option<Writer>),
     /// The store is given up.
     GivenUp,
 }
@@ -89,16 +89,21 @@ impl Taking {
                 self.state.apply(&other)?;
                 After::Again
             }
-            FenceEnd::Told(Put::Taken(other)) => After::Lost(other),
+            FenceEnd::Told(Put::Taken(other)) => After::Lost(other.fence),
             FenceEnd::Told(Put::Passed(_)) => After::Reread,
             FenceEnd::Unclear if self.attempts < FENCE_ATTEMPTS => After::Again,
             FenceEnd::Unclear => After::GivenUp,
         })
     }
 
-    /// The state was read anew.
-    pub fn reread(&mut self, state: State) {
+    /// The state was read anew. Where another has taken the archive meanwhile, it is not the one that was judged.
+    #[must_use]
+    pub fn reread(&mut self, state: State) -> After {
+        if state.generation != self.before {
+            return After::Lost(state.writer);
+        }
         self.state = state;
+        After::Again
     }
 }
 
@@ -159,5 +164,44 @@ impl Lacking {
     #[must_use]
     pub fn found(self) -> Vec<Entry> {
         self.found.into_iter().rev().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(pid: u32) -> Writer {
+        Writer { host: "h".to_owned(), boot: "b".to_owned(), pid, started: 1 }
+    }
+
+    /// The state after `pid` took over from `state`.
+    fn taken(state: &State, pid: u32) -> State {
+        let mut taking = Taking::new(state.clone(), writer(pid), format!("n{pid}"), 0);
+        match taking.step(FenceEnd::Told(Put::Done)) {
+            Ok(After::Ours(state)) => *state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_slept_while_another_took_over_does_not_push_it_aside() {
+        let first = taken(&State::default(), 1);
+        let mut taking = Taking::new(first.clone(), writer(2), "n2".to_owned(), 0);
+        assert!(matches!(taking.step(FenceEnd::Told(Put::Passed(9))), Ok(After::Reread)));
+        let second = taken(&first, 3);
+        assert!(matches!(taking.reread(second), After::Lost(Some(by)) if by == writer(3)));
+        assert!(matches!(taking.reread(first), After::Again));
+    }
+
+    #[test]
+    fn what_the_writer_before_put_in_our_place_comes_first() {
+        let first = taken(&State::default(), 1);
+        let mut taking = Taking::new(first.clone(), writer(2), "n2".to_owned(), 0);
+        let more = Entry { number: first.next, generation: 1, nonce: "x".to_owned(), fence: None, ..taking.entry() };
+        assert!(matches!(taking.step(FenceEnd::Told(Put::Taken(Box::new(more)))), Ok(After::Again)));
+        assert_eq!((taking.entry().number, taking.entry().generation), (2, 2));
+        let other = taking.entry();
+        assert!(matches!(taking.step(FenceEnd::Told(Put::Taken(Box::new(other)))), Ok(After::Lost(Some(_)))));
     }
 }

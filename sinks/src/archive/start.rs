@@ -41,7 +41,7 @@ pub(super) fn start(archive: &Archive, options: &CommitOptions) -> Result<Starte
         warn!(%error, "no heartbeat yet");
     }
     info!(archive = %archive, generation, next = state.next, "archive taken");
-    let tables = forward(archive, &ledger, &state)?;
+    let tables = forward(archive, &ledger, &state).map_err(|error| overtaken(archive, &ledger, &state, error))?;
     Ok(Started { ledger, state, tables, hold })
 }
 
@@ -72,18 +72,19 @@ fn take(archive: &Archive, ledger: &Arc<Ledger>, state: State, me: &Writer) -> R
             }
             Err(error) => return Err(failed(error)),
         };
-        match taking.step(end).map_err(LedgerError::from).map_err(failed)? {
+        let mut after = taking.step(end).map_err(LedgerError::from).map_err(failed)?;
+        if matches!(after, After::Reread) {
+            let reading = Arc::clone(ledger);
+            after = taking.reread(wait(async move { reading.read().await }).map_err(failed)?);
+        }
+        match after {
             After::Ours(state) => {
                 let hold = Hold::new(archive.url().as_str(), state.generation);
                 return Ok((*state, hold));
             }
-            After::Again => {}
-            After::Reread => {
-                let reading = Arc::clone(ledger);
-                taking.reread(wait(async move { reading.read().await }).map_err(failed)?);
-            }
+            After::Again | After::Reread => {}
             After::Lost(other) => {
-                let holder = Holder(other.fence.unwrap_or_else(|| me.clone()));
+                let holder = Holder(other.unwrap_or_else(|| me.clone()));
                 return Err(Held { archive: archive.place(), holder, since: "it was faster just now".to_owned() }.into());
             }
             After::GivenUp => return Err(failed(unclear.expect("it is given up after a put that was unclear"))),
@@ -91,8 +92,23 @@ fn take(archive: &Archive, ledger: &Arc<Ledger>, state: State, me: &Writer) -> R
     }
 }
 
+/// What an error of [`forward`] means: a table that seems astray may have been taken further by who took the archive from us
+/// meanwhile.
+pub(super) fn overtaken(archive: &Archive, ledger: &Arc<Ledger>, state: &State, error: CommitError) -> CommitError {
+    if !matches!(error, CommitError::Astray { .. }) {
+        return error;
+    }
+    let reading = Arc::clone(ledger);
+    match wait(async move { reading.read().await }) {
+        Ok(State { generation, writer: Some(writer), .. }) if generation != state.generation => {
+            Held { archive: archive.place(), holder: Holder(writer), since: "it has taken the archive over just now".to_owned() }.into()
+        }
+        _ => error,
+    }
+}
+
 /// Applies to each table the entries that it lacks, strictly in order.
-fn forward(archive: &Archive, ledger: &Arc<Ledger>, state: &State) -> Result<BTreeMap<Arc<str>, Table>, CommitError> {
+pub(super) fn forward(archive: &Archive, ledger: &Arc<Ledger>, state: &State) -> Result<BTreeMap<Arc<str>, Table>, CommitError> {
     let mut tables = BTreeMap::new();
     for (name, known) in &state.tables {
         let failed = |source| CommitError::Table { table: Arc::clone(name), source };
