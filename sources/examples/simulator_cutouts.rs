@@ -1,4 +1,4 @@
-//! A sheet of simulated cutouts, as docs/sky.md shows it: `cargo run -p fink-sources --example simulator_cutouts > docs/cutouts.svg`.
+//! A sheet of simulated cutouts, as docs/sky.md shows it: `cargo run -p fink-sources --example simulator_cutouts > docs/pictures/cutouts.svg`.
 //!
 //! A row for each class of objects: science, template and difference, of ZTF and of LSST, each stretched from its sky to
 //! its brightest pixel by a square root.
