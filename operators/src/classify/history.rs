@@ -5,7 +5,6 @@ use std::sync::Arc;
 use fink_dataflow::detection::Real;
 use serde::{Deserialize, Serialize};
 
-use super::Evidence;
 use super::rules::{Rule, UNKNOWN, finkclass};
 use crate::catalogue::CatalogueId;
 use crate::crossmatch::Match;
@@ -59,20 +58,12 @@ impl Classes {
     }
 }
 
-/// The classes that evidence gives; `None` without an alert.
+/// The classes of an object's alerts, of which `runs` tells, where `matches` (by catalogue, nearest first) stand at its place.
 ///
 /// The type at an alert's place is the one that it carries, if that is known; else that of the nearest match in the first of
 /// `types` that has one; else whatever it carries.
 #[must_use]
-pub fn classes<'e>(evidence: impl Iterator<Item = &'e Evidence>, types: &[CatalogueId]) -> Option<Classes> {
-    let (mut runs, mut matches): (&[Run], Vec<Match>) = (&[], Vec::new());
-    for piece in evidence {
-        match piece {
-            Evidence::Runs(all) => runs = all,
-            // In order: by catalogue, nearest first.
-            Evidence::Match(found) => matches.push(found.clone()),
-        }
-    }
+pub fn classes(runs: &[Run], matches: &[Match], types: &[CatalogueId]) -> Classes {
     let typed = types.iter().find_map(|id| {
         let nearest = matches.iter().find(|m| m.catalogue == *id)?;
         Some((nearest, nearest.carried.first()?)).filter(|(_, kind)| !kind.is_empty())
@@ -102,9 +93,6 @@ pub fn classes<'e>(evidence: impl Iterator<Item = &'e Evidence>, types: &[Catalo
             }
         }
     }
-    if runs.is_empty() && matches.is_empty() {
-        return None;
-    }
     let history = history.into_iter().map(|(change, nights)| Change { nights: nights.into(), ..change });
-    Some(Classes { matches: matches.into(), history: history.collect() })
+    Classes { matches: matches.into(), history: history.collect() }
 }

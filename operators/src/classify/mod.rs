@@ -6,10 +6,13 @@
 //! | [`history`] | the classes of an object's alerts, in order of observation |
 //!
 //! ```text
-//!  summaries (runs of alerts) ─┐
-//!                              ├─► evidence by object ─► classes by object ─► counts by survey, night and class
-//!  matches ────────────────────┘
+//!  summaries (runs of alerts) ──┬─► classes by the rules alone ──────────────────────┬─► classes ─► counts
+//!                               │                                                   │
+//!                               └─► join ─► minus these, plus those with the match ─┘
+//!  matches ─► matches by object ──┘
 //! ```
+//!
+//! Most objects have no match, and nothing is kept for them here: their classes follow from their summaries as these pass.
 //!
 //! The Moment at which a class changed is that of the update which changed it: the classes as they were are retracted
 //! there, and as they are inserted.
@@ -29,17 +32,18 @@ use timely::progress::Timestamp;
 
 use crate::catalogue::CatalogueId;
 use crate::crossmatch::Match;
-use crate::objects::summary::Run;
 use crate::objects::{ByObject, Summary};
 use history::{Classes, classes};
 
-/// What is known of an object that its class depends on.
-#[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
-pub enum Evidence {
-    /// Its alerts, as the rules see them.
-    Runs(Box<[Run]>),
-    /// A catalogue's row at its place.
-    Match(Match),
+/// What stands at an object's place: by catalogue, nearest first.
+pub type Matches = Box<[Match]>;
+
+/// What objects are taken for.
+pub struct Classified<'s, T: Timestamp + Lattice> {
+    /// The matches of those objects that have any.
+    pub matches: ByObject<'s, T, Matches>,
+    /// The classes of all objects, one an object.
+    pub classes: VecCollection<'s, T, (ObjectId, Classes), isize>,
 }
 
 /// Alerts of a night that are taken for something.
@@ -58,28 +62,38 @@ pub fn classify<'s, T: Timestamp + Lattice + Ord>(
     summaries: &ByObject<'s, T, Summary>,
     matches: VecCollection<'s, T, (ObjectId, Match), isize>,
     types: &[CatalogueId],
-) -> ByObject<'s, T, Classes> {
+) -> Classified<'s, T> {
     let types: Rc<[CatalogueId]> = types.into();
-    let runs = summaries.clone().flat_map_ref(|object, summary| Some((*object, Evidence::Runs(summary.runs.clone()))));
-    let evidence = runs.concat(matches.map(|(object, found)| (object, Evidence::Match(found))));
-    evidence.arrange_by_key_named("evidence by object").reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
-        "classes by object",
-        move |_object, evidence, output| {
-            output.extend(classes(evidence.iter().filter(|(_, count)| *count > 0).map(|(e, _)| *e), &types).map(|c| (c, 1)));
+    let matches = matches.arrange_by_key_named("matches").reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
+        "matches by object",
+        |_object, found, output| {
+            let found: Matches = found.iter().filter(|(_, count)| *count > 0).map(|(found, _)| (*found).clone()).collect();
+            output.extend((!found.is_empty()).then_some((found, 1)));
         },
         |buffer, object, updates| {
             buffer.clear();
-            buffer.extend(updates.drain(..).map(|(classes, time, diff)| ((*object, classes), time, diff)));
+            buffer.extend(updates.drain(..).map(|(matches, time, diff)| ((*object, matches), time, diff)));
         },
-    )
+    );
+    let alone = {
+        let types = Rc::clone(&types);
+        summaries.clone().flat_map_ref(move |object, summary| Some((*object, classes(&summary.runs, &[], &types))))
+    };
+    // A match takes the place of what would have been without one.
+    let changed = summaries.clone().join_core(matches.clone(), move |object, summary, found| {
+        [(*object, classes(&summary.runs, found, &types), 1), (*object, classes(&summary.runs, &[], &types), -1)]
+    });
+    let changed = changed.explode(|(object, classes, diff)| Some(((object, classes), diff)));
+    Classified { matches, classes: alone.concat(changed).consolidate() }
 }
 
 /// How many alerts of each survey and night are taken for what: a linear count, which late data and new catalogues correct.
-pub fn counts<'s, T: Timestamp + Lattice + Ord>(classes: &ByObject<'s, T, Classes>) -> VecCollection<'s, T, Counted, isize> {
-    let alerts = classes.clone().flat_map_ref(|object, classes| {
+pub fn counts<'s, T: Timestamp + Lattice + Ord>(
+    classes: VecCollection<'s, T, (ObjectId, Classes), isize>,
+) -> VecCollection<'s, T, Counted, isize> {
+    let alerts = classes.flat_map(|(object, classes)| {
         let survey = object.survey;
-        let changes: Vec<_> = classes.history.iter().map(|change| (change.class(), change.nights.clone())).collect();
-        changes.into_iter().flat_map(move |(class, nights)| {
+        classes.history.into_iter().map(|change| (change.class(), change.nights)).flat_map(move |(class, nights)| {
             nights.into_iter().map(move |(night, alerts)| (Counted { survey, night, class: Arc::clone(&class) }, alerts))
         })
     });

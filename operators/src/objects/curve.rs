@@ -1,74 +1,89 @@
 //! Which points an object's light curve has: each once, however often it was sent.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use fink_dataflow::detection::{Detection, Kind, Point};
+use fink_dataflow::detection::{Address, Detection, Enriched, Kind, Point};
 use serde::{Deserialize, Serialize};
 
+use crate::classify::rules::Signs;
+
 /// What an alert adds to its object: itself, or a point that it repeats.
+///
+/// Most entries are repeated points, of which there are tens an alert: what only alerts have stands apart.
+#[derive(Clone, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// The point.
+    pub point: Point,
+    /// What an alert of its own adds to it.
+    pub own: Option<Box<Own>>,
+}
+
+/// What an alert has beside its point.
 #[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
-pub enum Entry {
-    /// An alert. These come first in order, duplicates beside each other, the one that counts first.
-    Own(Detection),
-    /// A point of some alert's history.
-    Repeated(Point),
+pub struct Own {
+    /// Where it stands in its log.
+    pub address: Address,
+    /// What the rules see of it.
+    pub signs: Signs,
+    /// Whether the survey knows it to move.
+    pub moves: bool,
+    /// What others found out, where the alert carries it.
+    pub enriched: Option<Arc<Enriched>>,
 }
 
 impl Entry {
-    /// The point.
+    /// An alert's own.
     #[must_use]
-    pub fn point(&self) -> &Point {
-        match self {
-            Self::Own(detection) => &detection.point,
-            Self::Repeated(point) => point,
-        }
+    pub fn own(detection: Detection) -> Self {
+        let Detection { point, traits, address } = detection;
+        let signs = Signs::of(&traits);
+        Self { point, own: Some(Box::new(Own { address, signs, moves: traits.roid == 3, enriched: traits.enriched })) }
+    }
+
+    /// A point of some alert's history.
+    #[must_use]
+    pub fn repeated(point: Point) -> Self {
+        Self { point, own: None }
+    }
+
+    fn key(&self) -> (Kind, i64) {
+        (self.point.kind, self.point.id)
     }
 }
 
-/// The light curve of an object's entries, which come in order, and the alerts that count, both in order of observation.
-///
-/// Each point once, by kind and id: as its own alert has it, else the least of its copies. Of an alert sent several times
-/// the least by (time, source, topic, partition, offset) counts.
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// Copies of a point stand beside each other, the one that counts first: its own alert's, of several alerts the least by
+    /// (time, source, topic, partition, offset), of repeated ones the least.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.key().cmp(&other.key()))
+            .then_with(|| other.own.is_some().cmp(&self.own.is_some()))
+            .then_with(|| self.point.mjd_tai.cmp(&other.point.mjd_tai))
+            .then_with(|| match (&self.own, &other.own) {
+                (Some(own), Some(others)) => own.address.cmp(&others.address),
+                _ => Ordering::Equal,
+            })
+            .then_with(|| self.point.cmp(&other.point))
+            .then_with(|| self.own.cmp(&other.own))
+    }
+}
+
+/// The light curve of an object's entries, which come in order: each point once, in order of observation.
 #[must_use]
-pub fn curve<'e>(entries: impl Iterator<Item = &'e Entry>) -> (Vec<&'e Point>, Vec<&'e Detection>) {
-    let (mut points, mut alerts): (Vec<&Point>, Vec<&Detection>) = Default::default();
-    let key = |point: &Point| (point.kind, point.id);
-    // Those of alerts stand before `own`, ordered by key; what is repeated comes in the same order after them, so that
-    // one walk finds who is there already.
-    let (mut own, mut at) = (0, 0);
+pub fn curve<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<&'e Entry> {
+    let mut curve: Vec<&Entry> = Vec::new();
     for entry in entries {
-        match entry {
-            Entry::Own(detection) => {
-                if alerts.last().is_none_or(|last| key(&last.point) != key(&detection.point)) {
-                    points.push(&detection.point);
-                    alerts.push(detection);
-                    own += 1;
-                }
-            }
-            Entry::Repeated(point) => {
-                while at < own && key(points[at]) < key(point) {
-                    at += 1;
-                }
-                let known = at < own && key(points[at]) == key(point);
-                let copy = points.len() > own && key(points[points.len() - 1]) == key(point);
-                if !known && !copy {
-                    points.push(point);
-                }
-            }
+        if curve.last().is_none_or(|last| last.key() != entry.key()) {
+            curve.push(entry);
         }
     }
-    points.sort_by(|a, b| observed(a, b));
-    alerts.sort_by(|a, b| observed(&a.point, &b.point));
-    (points, alerts)
-}
-
-/// The order of observation.
-fn observed(a: &Point, b: &Point) -> Ordering {
-    let key = |p: &Point| (p.mjd_tai, p.kind as u8, p.id);
-    key(a).cmp(&key(b))
-}
-
-/// Whether something was seen, by the survey itself.
-pub(super) fn is_detection(point: &Point) -> bool {
-    point.kind == Kind::Detection
+    // The order of observation.
+    curve.sort_by_key(|entry| (entry.point.mjd_tai, entry.key()));
+    curve
 }

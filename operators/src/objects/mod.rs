@@ -30,7 +30,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::progress::Timestamp;
 
-pub use curve::{Entry, curve};
+pub use curve::{Entry, Own, curve};
 pub use summary::{Summary, summarise};
 
 /// What is kept by object.
@@ -57,8 +57,8 @@ pub fn objects<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s, T>) -> 
                 let mut session = output.session(&stamp);
                 for (alert, time, diff) in data.flat_map(|container| container.drain(..)) {
                     let object = alert.object;
-                    session.give(((object, Entry::Own(alert.detection)), time.clone(), diff));
-                    session.give_iterator(alert.history.into_iter().map(|point| ((object, Entry::Repeated(point)), time.clone(), diff)));
+                    session.give(((object, Entry::own(alert.detection)), time.clone(), diff));
+                    session.give_iterator(alert.history.into_iter().map(|point| ((object, Entry::repeated(point)), time.clone(), diff)));
                 }
             });
         }

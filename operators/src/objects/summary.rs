@@ -1,9 +1,9 @@
 //! First, last, counts, brightness, rates, colour and place of a light curve.
 
-use fink_dataflow::detection::{Band, Detection, Kind, Point, Real, Real32, SurveyId};
+use fink_dataflow::detection::{Band, Kind, Point, Real, Real32, SurveyId};
 use serde::{Deserialize, Serialize};
 
-use super::curve::{Entry, curve, is_detection};
+use super::curve::{Entry, Own, curve};
 use super::fit::{Rate, rate};
 use crate::classify::rules::Signs;
 use crate::surveys;
@@ -111,15 +111,16 @@ const ARCSEC_PER_RADIAN: f64 = 206_264.806_247_096_36;
 /// Sums an object up from its entries, which come in order; `None` of no entries.
 #[must_use]
 pub fn summarise<'e>(survey: SurveyId, entries: impl Iterator<Item = &'e Entry>) -> Option<Summary> {
-    let (points, alerts) = curve(entries);
-    if points.is_empty() {
+    let curve = curve(entries);
+    if curve.is_empty() {
         return None;
     }
-    let count = |kind| u32::try_from(points.iter().filter(|p| p.kind == kind).count()).unwrap_or(u32::MAX);
+    let count = |kind| u32::try_from(curve.iter().filter(|e| e.point.kind == kind).count()).unwrap_or(u32::MAX);
     let (limits, forced) = (count(Kind::Limit), count(Kind::Forced));
-    let detections: Vec<&Point> = points.into_iter().filter(|p| is_detection(p)).collect();
+    let alerts: Vec<(&Point, &Own)> = curve.iter().filter_map(|e| Some((&e.point, e.own.as_deref()?))).collect();
+    let detections: Vec<&Point> = curve.iter().map(|e| &e.point).filter(|p| p.kind == Kind::Detection).collect();
     // A survey's objects stand still unless it says what they are.
-    let moves = alerts.iter().any(|alert| alert.traits.roid == 3);
+    let moves = alerts.iter().any(|(_, own)| own.moves);
     Some(Summary {
         first_mjd_tai: detections.first().map_or(Real::NONE, |p| p.mjd_tai),
         last_mjd_tai: detections.last().map_or(Real::NONE, |p| p.mjd_tai),
@@ -222,26 +223,25 @@ fn colour(detections: &[&Point]) -> Option<Colour> {
     None
 }
 
-fn runs(survey: SurveyId, alerts: &[&Detection]) -> Box<[Run]> {
+fn runs(survey: SurveyId, alerts: &[(&Point, &Own)]) -> Box<[Run]> {
     let longitude_deg = surveys::of_id(survey).map_or(0.0, |survey| survey.longitude_deg);
-    let mut runs: Vec<(&Detection, Signs, Vec<(i32, u32)>)> = Vec::new();
-    for alert in alerts {
-        let signs = Signs::of(&alert.traits);
-        let cdsxmatch = |alert: &Detection| alert.traits.enriched.as_ref().map(|e| e.cdsxmatch.clone());
-        let night = night(alert.point.mjd_tai.0, longitude_deg);
-        match runs.last_mut().filter(|(first, last, _)| *last == signs && cdsxmatch(first) == cdsxmatch(alert)) {
+    let cdsxmatch = |own: &Own| own.enriched.as_ref().map(|e| e.cdsxmatch.clone());
+    let mut runs: Vec<(&Point, &Own, Vec<(i32, u32)>)> = Vec::new();
+    for (point, own) in alerts {
+        let night = night(point.mjd_tai.0, longitude_deg);
+        match runs.last_mut().filter(|(_, first, _)| first.signs == own.signs && cdsxmatch(first) == cdsxmatch(own)) {
             Some((_, _, nights)) => match nights.last_mut().filter(|(last, _)| *last == night) {
                 Some((_, count)) => *count += 1,
                 None => nights.push((night, 1)),
             },
-            None => runs.push((alert, signs, vec![(night, 1)])),
+            None => runs.push((point, own, vec![(night, 1)])),
         }
     }
-    let run = |(first, signs, nights): (&Detection, Signs, Vec<(i32, u32)>)| Run {
-        mjd_tai: first.point.mjd_tai,
-        alert: first.point.id,
-        signs,
-        cdsxmatch: first.traits.enriched.as_ref().map(|e| e.cdsxmatch.clone()),
+    let run = |(first, own, nights): (&Point, &Own, Vec<(i32, u32)>)| Run {
+        mjd_tai: first.mjd_tai,
+        alert: first.id,
+        signs: own.signs,
+        cdsxmatch: cdsxmatch(own),
         nights: nights.into(),
     };
     runs.into_iter().map(run).collect()

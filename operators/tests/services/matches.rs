@@ -8,7 +8,7 @@ use fink_dataflow::detection::{LightAlert, ObjectId, Real, Real32};
 use fink_operators::catalogue::{CatalogueId, Motion, Row};
 use fink_operators::classify::history::{Classes, classes};
 use fink_operators::classify::rules::{Rule, Signs, finkclass};
-use fink_operators::classify::{Counted, Evidence, classify, counts};
+use fink_operators::classify::{Counted, classify, counts};
 use fink_operators::crossmatch::{Association, Match, associations, matches, places};
 use fink_operators::monitor::{Counter, counters, monitor};
 use fink_operators::objects::summary::Summary;
@@ -80,8 +80,8 @@ fn rows() -> impl Strategy<Value = Vec<Update<Row>>> {
 
 fn summaries(alerts: &[LightAlert]) -> BTreeMap<ObjectId, Summary> {
     let sum = |(object, (points, own)): (ObjectId, crate::plain::Curve)| {
-        let mut entries: Vec<Entry> = own.values().cloned().map(Entry::Own).collect();
-        entries.extend(points.into_values().map(Entry::Repeated));
+        let mut entries: Vec<Entry> = own.values().cloned().map(Entry::own).collect();
+        entries.extend(points.into_values().map(Entry::repeated));
         entries.sort();
         (object, summarise(object.survey, entries.iter()).unwrap())
     };
@@ -103,7 +103,7 @@ fn angle_arcsec(a: (f64, f64), b: (f64, f64)) -> f64 {
 fn expected(alerts: &[LightAlert], rows: &[Row], raw: &[(LightAlert, isize)]) -> BTreeMap<Out, isize> {
     let (mut out, summaries) = (BTreeMap::new(), summaries(alerts));
     for (object, summary) in &summaries {
-        let mut evidence = vec![Evidence::Runs(summary.runs.clone())];
+        let mut matches = Vec::new();
         if let Some(position) = summary.position {
             let here = (position.ra_deg.0, position.dec_deg.0);
             for row in rows {
@@ -111,7 +111,7 @@ fn expected(alerts: &[LightAlert], rows: &[Row], raw: &[(LightAlert, isize)]) ->
                 if separation <= f64::from(row.radius_arcsec.0) {
                     let (catalogue, number, carried) = (row.catalogue, row.number, Arc::clone(&row.carried));
                     let found = Match { catalogue, separation_arcsec: Real(separation), number, carried };
-                    evidence.push(Evidence::Match(found.clone()));
+                    matches.push(found.clone());
                     out.insert(Out::Match(*object, found), 1);
                 }
             }
@@ -123,8 +123,8 @@ fn expected(alerts: &[LightAlert], rows: &[Row], raw: &[(LightAlert, isize)]) ->
                 }
             }
         }
-        evidence.sort();
-        let found = classes(evidence.iter(), &TYPES).unwrap();
+        matches.sort();
+        let found = classes(&summary.runs, &matches, &TYPES);
         check(&found, alerts, *object);
         for change in &found.history {
             for (night, alerts) in &change.nights {
@@ -203,10 +203,10 @@ proptest! {
                 let summaries = objects(alerts).summaries;
                 let places = places(&summaries);
                 let found = matches(&places, rows.as_collection());
-                let classes = classify(&summaries, found.clone(), &TYPES);
-                let per_class = counts(&classes).map(Out::Counted);
+                let classes = classify(&summaries, found.clone(), &TYPES).classes;
+                let per_class = counts(classes.clone()).map(Out::Counted);
                 let associated = associations(&places, RADIUS_ARCSEC).map(|(object, a)| Out::Association(object, a));
-                let classes = classes.as_collection(|object, classes| Out::Classes(*object, classes.clone()));
+                let classes = classes.map(|(object, classes)| Out::Classes(object, classes));
                 let found = found.map(|(object, found)| Out::Match(object, found));
                 let all = [per_class.inner, associated.inner, classes.inner, found.inner];
                 all.into_iter().fold(counted.inner, |all, more| all.concat(more)).as_collection()
