@@ -8,6 +8,7 @@ mod late;
 mod live;
 mod load;
 mod path;
+mod services;
 mod simulator;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +46,11 @@ enum Mode {
     Fill(path::FillArguments),
     /// Epochs of late rows rolled in by the hundred, and what they cost
     Epochs(epochs::EpochsArguments),
+    /// The services on one worker: CPU an alert, memory a detection
+    Services(services::ServicesArguments),
+    /// The services up to one of them, in this process
+    #[command(hide = true)]
+    ServicesUpto(services::UptoArguments),
     /// (a) alone, in this process
     #[command(hide = true)]
     Drain(path::DrainArguments),
@@ -65,6 +71,8 @@ fn main() {
         Mode::Simulator(arguments) => simulator::simulator(&arguments),
         Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Epochs(arguments) => epochs::epochs(&arguments),
+        Mode::Services(arguments) => services::run(&arguments),
+        Mode::ServicesUpto(arguments) => services::upto(&arguments),
         Mode::Drain(arguments) => path::drain(&arguments),
         Mode::Encode(arguments) => path::encode(&arguments),
     }
