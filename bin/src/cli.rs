@@ -41,6 +41,11 @@ enum Command {
     Hole(hole::HoleArgs),
     #[command(subcommand)]
     Simulator(simulator::SimulatorCommand),
+    /// What a child process does
+    #[command(hide = true, name = crate::careful::COMMAND)]
+    DecodeAlone {
+        memory_bytes: u64,
+    },
 }
 
 /// Which configuration, and which archive.
@@ -201,6 +206,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rejects(args) => rejects::run(&args),
         Command::Hole(args) => hole::run(&args),
         Command::Simulator(command) => simulator::run(&command),
+        Command::DecodeAlone { memory_bytes } => crate::careful::serve(memory_bytes),
     };
     match done {
         Ok(code) => code,

@@ -16,6 +16,7 @@
 //! | [`signals`] | how a process is asked to end |
 
 pub mod audit;
+pub mod careful;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -39,5 +39,6 @@ fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .init();
+    fink::careful::this_is_fink();
     fink::cli::run(std::env::args_os())
 }

@@ -9,6 +9,8 @@ use fink_dataflow::Moment;
 use fink_dataflow::beats::{End as BeatsEnd, Seat};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
+use fink_dataflow::message::Log;
+use fink_dataflow::ports::Keeper;
 use fink_dataflow::table::store;
 use fink_dataflow::ticks::Ticks;
 use fink_sinks::archive::committer::{CommitOptions, Committer};
@@ -24,6 +26,7 @@ use fink_sources::simulator::send::{Summary as Sent, send};
 use timely::communication::WorkerGuards;
 use timely::dataflow::ProbeHandle;
 
+use crate::careful::{Careful, Deaths};
 use crate::gauges::Gauges;
 use crate::graph::{Parts, build};
 use crate::input;
@@ -102,6 +105,7 @@ struct Running {
     reader: Reader,
     writers: Vec<WriterThread>,
     workers: WorkerGuards<()>,
+    deaths: Deaths,
 }
 
 impl Running {
@@ -112,6 +116,9 @@ impl Running {
         let keeper = Arc::new(committer.clone());
         let input::Opened { source, another, rules } = input::source(run, &*keeper)?;
         let (book, schemas) = input::schemas(run)?;
+        let firsts: Vec<(Log, i64)> = before.logs.keys().filter_map(|log| Some((log.clone(), first_missing(&*keeper, log)?))).collect();
+        let (deaths, suspects) = Deaths::note(&archive, before.generation, &firsts);
+        let schemas = Careful::over(schemas, book.clone(), suspects);
         let settings = Settings { rules, ..Settings::default() };
         let (reader, inlet, late) = match another.filter(|_| run.lanes == Lanes::Two) {
             Some(open) => {
@@ -166,7 +173,7 @@ impl Running {
         })
         .map_err(|error| anyhow!("the workers can't start: {error}"))?;
         let gauges = Gauges { committer, before, budget, stuck: shared.stuck, durable };
-        Ok(Self { gauges, lags, end, reader, writers, workers })
+        Ok(Self { gauges, lags, end, reader, writers, workers, deaths })
     }
 
     /// Reads no more, and makes durable what was read.
@@ -194,8 +201,15 @@ impl Running {
 
     /// Leaves all threads to the end of the process.
     fn abandon(self) {
-        std::mem::forget(self);
+        let Self { deaths, gauges, lags, end, reader, writers, workers } = self;
+        drop(deaths);
+        std::mem::forget((gauges, lags, end, reader, writers, workers));
     }
+}
+
+/// The first offset of a log that is not dealt with.
+fn first_missing(keeper: &dyn Keeper, log: &Log) -> Option<i64> {
+    keeper.stored(log)?.missing(i64::MAX).first().map(|gap| gap.start)
 }
 
 /// Notes the latest Moment of which all is durable.

@@ -22,6 +22,10 @@ pub enum Ensured {
 pub trait Schemas: Send + Sync {
     /// Makes sure of the schema `id` that a message of `topic` names.
     fn ensure(&self, topic: &str, id: u32) -> Ensured;
+
+    /// Sees each chunk once its schemas are known, before it goes on to be decoded; may take its time with messages that are
+    /// under suspicion.
+    fn screen(&self, _chunk: &Chunk) {}
 }
 
 /// The ids that the messages of a chunk name, where they are framed as Confluent's (`0x00`, then the id, big-endian).

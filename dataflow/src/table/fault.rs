@@ -24,16 +24,29 @@ struct Failpoint {
     signal: Signal,
     /// On which pass it strikes.
     strikes: u64,
+    /// It strikes each time that it sees this, and stands still instead of ending if it is a pair with `true`.
+    mark: Option<(Vec<u8>, bool)>,
     passes: AtomicU64,
 }
 
 impl Failpoint {
-    /// Reads `name[!stop][:count]`.
+    /// Reads `name[!stop][:count]`, or `name[!hang]@mark`.
     fn parse(text: &str) -> Option<Self> {
+        if let Some((name, mark)) = text.split_once('@') {
+            let (name, hangs) = name.strip_suffix("!hang").map_or((name, false), |name| (name, true));
+            let mark = (!mark.is_empty()).then(|| (mark.as_bytes().to_vec(), hangs));
+            return mark.is_some().then(|| Self {
+                name: name.to_owned(),
+                signal: Signal::KILL,
+                strikes: 0,
+                passes: AtomicU64::new(0),
+                mark,
+            });
+        }
         let (name, count) = text.split_once(':').unwrap_or((text, "1"));
         let (name, signal) = name.strip_suffix("!stop").map_or((name, Signal::KILL), |name| (name, Signal::STOP));
         let strikes = count.parse().ok()?;
-        (!name.is_empty()).then(|| Self { name: name.to_owned(), signal, strikes, passes: AtomicU64::new(0) })
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), signal, strikes, passes: AtomicU64::new(0), mark: None })
     }
 
     /// Counts a pass of `name`; whether this is the one.
@@ -54,6 +67,20 @@ pub fn failpoint(name: &str) {
         eprintln!("failpoint {name}");
         kill_process(getpid(), point.signal).expect("a process may signal itself");
     }
+}
+
+/// Ends the process by SIGKILL where `FINK_FAILPOINT=<name>@<mark>` asks for it and `bytes` hold the mark; stands still for ever
+/// where the name given ends in `!hang`.
+pub fn failpoint_on(name: &str, bytes: &[u8]) {
+    let Some(Failpoint { name: asked, mark: Some((mark, hangs)), .. }) = FAILPOINT.as_ref() else { return };
+    if name != asked || !bytes.windows(mark.len()).any(|window| window == mark) {
+        return;
+    }
+    eprintln!("failpoint {name}");
+    while *hangs {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    kill_process(getpid(), Signal::KILL).expect("a process may signal itself");
 }
 
 /// What a store is asked to do.

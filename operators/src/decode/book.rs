@@ -4,9 +4,11 @@
 //! workers only look up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fink_dataflow::Chunk;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::envelope::framed_id;
 
@@ -24,6 +26,9 @@ pub enum Entry {
 pub struct SchemaBook {
     ids: RwLock<BTreeMap<u32, Entry>>,
     bare: RwLock<BTreeMap<Arc<str>, Arc<str>>>,
+    /// Payloads that are not to be decoded, by their hash, and why.
+    condemned: RwLock<BTreeMap<u128, Arc<str>>>,
+    condemns: AtomicBool,
 }
 
 impl SchemaBook {
@@ -63,6 +68,22 @@ impl SchemaBook {
     pub fn bare(&self, topic: &str) -> Option<Arc<str>> {
         let bare = self.bare.read().unwrap_or_else(PoisonError::into_inner);
         bare.get(topic).or_else(|| bare.get("*")).cloned()
+    }
+
+    /// Enters that a payload kills the process that decodes it.
+    pub fn condemn(&self, payload: &[u8], reason: &str) {
+        self.condemned.write().unwrap_or_else(PoisonError::into_inner).insert(xxh3_128(payload), reason.into());
+        self.condemns.store(true, Ordering::Release);
+    }
+
+    /// Why a payload is not to be decoded, if it is not.
+    #[must_use]
+    pub fn condemned(&self, payload: &[u8]) -> Option<Arc<str>> {
+        // Hardly ever is there any, and hashing all payloads would cost what decoding does.
+        if !self.condemns.load(Ordering::Acquire) {
+            return None;
+        }
+        self.condemned.read().unwrap_or_else(PoisonError::into_inner).get(&xxh3_128(payload)).cloned()
     }
 
     /// The ids that messages of `chunk` name and that are not in the book yet. A topic of bare datums names none: what
@@ -106,6 +127,14 @@ mod tests {
         book.know(705, "\"bytes\"");
         book.deny(705);
         assert_eq!(book.id(705), Some(Entry::Known("\"bytes\"".into())));
+    }
+
+    #[test]
+    fn a_payload_is_condemned_by_its_bytes() {
+        let book = SchemaBook::new();
+        assert_eq!(book.condemned(b"deadly"), None);
+        book.condemn(b"deadly", "it killed");
+        assert_eq!((book.condemned(b"deadly").as_deref(), book.condemned(b"harmless")), (Some("it killed"), None));
     }
 
     #[test]

@@ -37,12 +37,13 @@ use bytes::Bytes;
 use fink_dataflow::alerts::{AlertBatch, Decoded, Passed, Place, Reject, Tally};
 use fink_dataflow::budget::Claim;
 use fink_dataflow::message::Mark;
+use fink_dataflow::table::fault::failpoint_on;
 use fink_dataflow::{Chunk, Log, Message};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use batch::{Datums, Writer};
 use envelope::{Envelope, open};
-use fault::{EMPTY, ENVELOPE, SCHEMA_INVALID, SCHEMA_UNKNOWN};
+use fault::{CRASHED, EMPTY, ENVELOPE, SCHEMA_INVALID, SCHEMA_UNKNOWN};
 
 pub use book::{Entry, SchemaBook};
 pub use fault::Fault;
@@ -118,6 +119,10 @@ impl Decode {
     /// Opens a message: whose datums it holds.
     fn sort(&mut self, message: &Message, bare: Option<&str>) -> Result<(usize, Datums), Fault> {
         let payload = message.payload.as_ref().ok_or_else(|| Fault::new(EMPTY, "the message has no payload"))?;
+        if let Some(reason) = self.book.condemned(payload) {
+            return Err(Fault::new(CRASHED, &*reason));
+        }
+        failpoint_on("decode", payload);
         let (writer, datums) = match (open(payload)?, bare) {
             (Envelope::Container(container), _) => (self.writer(container.schema)?, Datums::Blocks(container.blocks(payload)?)),
             (Envelope::Framed { .. } | Envelope::Bare, Some(json)) => (self.writer(json.as_bytes())?, Datums::One(payload.clone())),
@@ -242,19 +247,39 @@ pub fn mark(message: &Message) -> Mark {
     Mark { offset: message.offset, timestamp_ms: message.timestamp_ms, hash }
 }
 
-/// Decodes one message on its own, as a child process does to find out which one kills it. Returns its rows.
+/// Decodes messages one by one, as a child process does to find out which one kills it.
+pub struct Alone {
+    decoder: Decode,
+}
+
+impl Alone {
+    /// A decoder that looks schemas up in `book`.
+    #[must_use]
+    pub fn new(book: Arc<SchemaBook>) -> Self {
+        Self { decoder: Decode::new(book) }
+    }
+
+    /// Decodes one message on its own. Returns its rows.
+    ///
+    /// # Errors
+    /// The fault for which it is rejected.
+    pub fn decode(&mut self, payload: Bytes, topic: &str) -> Result<u64, Fault> {
+        let log = Arc::new(Log::new("", topic, 0, 0));
+        let message = Message { offset: 0, timestamp_ms: None, key: None, payload: Some(payload) };
+        let claim = fink_dataflow::budget::Budget::new(1).take(0);
+        let chunk = Chunk { log, span: 0..1, messages: vec![message], received_us: 0 };
+        let decoded = self.decoder.decode(vec![(chunk, Arc::new(claim))]);
+        match decoded.rejects.into_iter().next() {
+            Some(reject) => Err(Fault::new(reject.fault, reject.reason)),
+            None => Ok(decoded.passed[0].tally.rows),
+        }
+    }
+}
+
+/// Decodes one message on its own, in a fresh decoder. Returns its rows.
 ///
 /// # Errors
 /// The fault for which it is rejected.
 pub fn decode_alone(payload: Bytes, topic: &str, book: Arc<SchemaBook>) -> Result<u64, Fault> {
-    let mut decoder = Decode::new(book);
-    let log = Arc::new(Log::new("", topic, 0, 0));
-    let message = Message { offset: 0, timestamp_ms: None, key: None, payload: Some(payload) };
-    let claim = fink_dataflow::budget::Budget::new(1).take(0);
-    let chunk = Chunk { log, span: 0..1, messages: vec![message], received_us: 0 };
-    let decoded = decoder.decode(vec![(chunk, Arc::new(claim))]);
-    match decoded.rejects.into_iter().next() {
-        Some(reject) => Err(Fault::new(reject.fault, reject.reason)),
-        None => Ok(decoded.passed[0].tally.rows),
-    }
+    Alone::new(book).decode(payload, topic)
 }

@@ -128,6 +128,7 @@ impl LaneRun {
 
     /// Sends a chunk, waiting for room; gives it up only when told to stop (it is not covered then, and read again).
     fn send(&mut self, chunk: Chunk) {
+        self.schemas.screen(&chunk);
         let (log, span) = (chunk.log.clone(), chunk.span.clone());
         let counts = (chunk.messages.len() as u64, chunk.bytes() as u64);
         let mut back = Some(chunk);
