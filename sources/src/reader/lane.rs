@@ -82,10 +82,10 @@ impl LaneRun {
         }
         if let Some(reason) = self.waits_for(&chunk) {
             let log = chunk.log.clone();
-            source.pause(&log, true)?;
             self.set_waits(&log, Some(reason.clone()));
-            self.held.insert(log, (VecDeque::from([chunk]), reason));
-            return Ok(());
+            // Held before anything can fail: what follows it would be sent on without it.
+            self.held.insert(log.clone(), (VecDeque::from([chunk]), reason));
+            return source.pause(&log, true);
         }
         self.send(chunk);
         Ok(())
@@ -112,8 +112,12 @@ impl LaneRun {
                     self.held.insert(log, (chunks, reason));
                 }
                 None => {
+                    if let Err(error) = source.pause(&log, false) {
+                        // It stays paused: asked for again in the next round.
+                        self.held.insert(log, (chunks, said));
+                        return Err(error);
+                    }
                     self.set_waits(&log, None);
-                    source.pause(&log, false)?;
                 }
             }
         }

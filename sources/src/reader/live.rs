@@ -167,18 +167,24 @@ fn answer(source: &mut dyn Source, asks: Vec<Ask>) -> Result<BTreeMap<Ask, Answe
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use fink_dataflow::message::{Chunk, Mark};
+    use fink_dataflow::message::{Chunk, Mark, Message};
     use fink_dataflow::ports::{Drawn, Inlet as _, Stored, Stretch};
 
     use super::super::Reader;
     use super::*;
     use crate::lanes::{Origin, Rules};
-    use crate::schemas::NoSchemas;
+    use crate::schemas::{Ensured, NoSchemas, Schemas};
 
-    /// A log that grows by one offset at each read, and takes long to say how far it reaches.
-    struct Slow(i64);
+    /// A log that grows by one offset at each read, and takes long to say how far it reaches. Pausing it fails at first.
+    #[derive(Default)]
+    struct Slow {
+        next: i64,
+        paused: bool,
+        pauses: u32,
+    }
 
     impl Source for Slow {
         fn identity(&mut self) -> Result<Arc<str>, SourceError> {
@@ -186,7 +192,7 @@ mod tests {
         }
         fn extents(&mut self) -> Result<Vec<Extent>, SourceError> {
             std::thread::sleep(Duration::from_millis(30));
-            Ok(vec![Extent { topic: "t".into(), partition: 0, low: 0, high: self.0 }])
+            Ok(vec![Extent { topic: "t".into(), partition: 0, low: 0, high: self.next }])
         }
         fn offset_at(&mut self, _: &str, _: i32, _: i64) -> Result<i64, SourceError> {
             Ok(0)
@@ -197,13 +203,23 @@ mod tests {
         fn read(&mut self, _: &[Stretch]) -> Result<(), SourceError> {
             Ok(())
         }
-        fn pause(&mut self, _: &Log, _: bool) -> Result<(), SourceError> {
+        fn pause(&mut self, _: &Log, paused: bool) -> Result<(), SourceError> {
+            self.pauses += 1;
+            if self.pauses % 2 == 1 {
+                return Err(SourceError::Retry("not now".into()));
+            }
+            self.paused = paused;
             Ok(())
         }
         fn poll(&mut self, _: Duration) -> Result<Option<Chunk>, SourceError> {
-            let (log, span) = (Arc::new(Log::new("slow:1", "t", 0, 0)), self.0..self.0 + 1);
-            self.0 += 1;
-            Ok(Some(Chunk { log, span, messages: Vec::new(), received_us: 0 }))
+            if self.paused {
+                return Ok(None);
+            }
+            let (log, span) = (Arc::new(Log::new("slow:1", "t", 0, 0)), self.next..self.next + 1);
+            let payload = Some(vec![0, 0, 0, 0, 7, 1].into());
+            let message = Message { offset: self.next, timestamp_ms: None, key: None, payload };
+            self.next += 1;
+            Ok(Some(Chunk { log, span, messages: vec![message], received_us: 0 }))
         }
     }
 
@@ -228,13 +244,42 @@ mod tests {
     fn a_source_that_takes_long_to_look_at_is_read_in_between() {
         let rules = Rules { origin: Origin::Earliest, ..Rules::default() };
         let settings = Settings { rules, refresh: Duration::from_millis(10), ..Settings::default() };
-        let (reader, inlet) = Reader::start(Box::new(Slow(0)), Arc::new(Nothing), Arc::new(NoSchemas), settings).expect("thread");
+        let (reader, inlet) = Reader::start(Box::<Slow>::default(), Arc::new(Nothing), Arc::new(NoSchemas), settings).expect("thread");
         let began = Instant::now();
         let mut drawn = 0;
         while drawn < 20 {
             assert!(began.elapsed() < Duration::from_secs(60), "nothing is read: {:?}", reader.progress());
             match inlet.draw(0) {
                 Drawn::Chunk(_) => drawn += 1,
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        reader.join();
+    }
+    /// Knows a schema only after it was asked a few times.
+    #[derive(Default)]
+    struct Late(AtomicU32);
+
+    impl Schemas for Late {
+        fn ensure(&self, _: &str, _: u32) -> Ensured {
+            if self.0.fetch_add(1, Ordering::Relaxed) < 5 { Ensured::Later("asked".into()) } else { Ensured::Known }
+        }
+    }
+
+    #[test]
+    fn a_pause_that_fails_loses_no_message_and_does_not_last_for_ever() {
+        let rules = Rules { origin: Origin::Earliest, ..Rules::default() };
+        let settings = Settings { rules, ..Settings::default() };
+        let (reader, inlet) = Reader::start(Box::<Slow>::default(), Arc::new(Nothing), Arc::<Late>::default(), settings).expect("thread");
+        let began = Instant::now();
+        let mut next = 0;
+        while next < 100 {
+            assert!(began.elapsed() < Duration::from_secs(60), "after {next}: {:?}", reader.progress());
+            match inlet.draw(0) {
+                Drawn::Chunk(chunk) => {
+                    assert_eq!(chunk.span.start, next, "what came before was lost");
+                    next = chunk.span.end;
+                }
                 _ => std::thread::sleep(Duration::from_millis(1)),
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -78,6 +79,18 @@ impl Cluster {
         assert!(done.iter().all(Result::is_ok), "{done:?}");
         // The name is free a moment later.
         std::thread::sleep(Duration::from_secs(1));
+    }
+
+    /// The offset that a group has committed.
+    pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create().expect("consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let found = consumer.committed_offsets(list, Duration::from_secs(10)).ok()?;
+        match found.find_partition(topic, partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
     }
 
     pub(crate) fn grow(&self, topic: &str, partitions: usize) {

@@ -81,6 +81,17 @@ fn messages_that_are_damaged_are_not_passed_over_and_other_partitions_go_on() {
 }
 
 #[test]
+fn what_is_durable_is_shown_to_monitors_as_the_groups_offsets() {
+    let Some(kafka) = Cluster::shared() else { return };
+    let topic = fresh("monitored");
+    kafka.create(&topic, 1, &[]);
+    kafka.send(&topic, 0, 0..50, 10);
+    let mut run = Run::start(&config(&kafka.brokers, &topic), &Arc::default(), rules(Origin::Earliest));
+    run.catch_up();
+    run.until("the group's offset", |_| kafka.committed("fink", &topic, 0) == Some(50));
+}
+
+#[test]
 fn spans_cover_transaction_markers_and_aborted_messages_up_to_the_end() {
     let Some(kafka) = Cluster::shared() else { return };
     let topic = fresh("transactions");
