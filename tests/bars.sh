@@ -76,7 +76,11 @@ for name in "${names[@]}"; do
     bar "5,000 commits: CPU of the last against the first" "$(figure "$out/commits.txt" growth)" 1.2 ""
     ;;
   readers) whole "8 readers for 10 minutes: no error, right counts" readers:: ;;
-  kills) whole "kill -9 at every phase and at random" kills:: ;;
+  kills)
+    whole "kill -9 at every phase and at random" kills::
+    first=$(sed -n 's/.*first row at most \([0-9]*\) ms.*/\1/p' "$out/kill--9-at-every-phase-and-at-random.log" | tail -1)
+    bar "kill -9: restart to the first new row visible" "${first:-nan}" 2000 ms
+    ;;
   takeover) whole "stopped in mid-commit, taken over, continued" takeover:: ;;
   hdfs) whole "HDFS: data node killed, NameNode killed" hdfs:: ;;
   disk) whole "local disk full" disk:: ;;

@@ -71,6 +71,6 @@ fn kill_9_at_every_phase_loses_and_doubles_nothing() {
     room.catch_up(&brokers, "alerts", &["--workers", "2", "-c", &configuration]);
     let read = judge::holds(&room.archive(), &[&topic]);
     judge::checks(&room.logs(), &brokers, &[&topic], &room.archive_text(), &[]);
-    println!("{} kills, {} alerts, restart to first row at most {slowest:?}; {read}", phases().len(), topic.sent());
+    println!("{} kills, {} alerts, restart to first row at most {} ms; {read}", phases().len(), topic.sent(), slowest.as_millis());
     assert!(unreached.is_empty(), "these phases were not reached within a minute: {unreached:?}");
 }
