@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz)
+((${#names[@]})) || names=(path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -88,6 +88,9 @@ for name in "${names[@]}"; do
   fuzz)
     passes "fuzz: decoder, 10 minutes" "$CARGO_TARGET_DIR/release/fink-fuzz" --seconds 600
     passes "fuzz: envelope, 10 minutes" "$CARGO_TARGET_DIR/release/fink-fuzz" --seconds 600 --envelope
+    ;;
+  schedules)
+    passes "30,000 random schedules, and 5,000 of the graph" env FINK_SEEDS=30000 FINK_GRAPH_SEEDS=5000 cargo test -q -p fink-tests --test schedules
     ;;
   *) echo "no bar $name" >&2; exit 2 ;;
   esac

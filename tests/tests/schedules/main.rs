@@ -35,6 +35,7 @@ mod world;
 
 use std::ops::Range;
 
+#[cfg(debug_assertions)]
 use fink_dataflow::rules::Rule;
 
 /// The seeds to play: as many as `usually`, from 0 on, unless `FINK_SEED` and the variable `count` say otherwise.
@@ -107,6 +108,7 @@ fn a_seed_of_the_graph_is_played_the_same_again() {
     }
 }
 
+#[cfg(debug_assertions)]
 #[test]
 fn a_roll_that_never_comes_is_found_out() {
     let found = (0..SEEDS_TO_FIND).find_map(|seed| graph::play(seed, Some(Rule::Roll)).err().map(|wrong| (seed, wrong)));
@@ -115,9 +117,11 @@ fn a_roll_that_never_comes_is_found_out() {
 }
 
 /// Within so many seeds a broken rule must be found out: fewer than continuous integration plays.
+#[cfg(debug_assertions)]
 const SEEDS_TO_FIND: u64 = 500;
 
 /// The seed at which a broken rule is found out.
+#[cfg(debug_assertions)]
 fn found_without(rule: Rule) -> Option<(u64, String)> {
     Rule::switch_off(Some(rule));
     let found = (0..SEEDS_TO_FIND).find_map(|seed| world::play(seed).err().map(|wrong| (seed, wrong)));
@@ -125,6 +129,7 @@ fn found_without(rule: Rule) -> Option<(u64, String)> {
     found
 }
 
+#[cfg(debug_assertions)]
 #[test]
 fn a_broken_rule_is_found_out() {
     for rule in [Rule::Coverage, Rule::Fence, Rule::Order, Rule::Sleep] {

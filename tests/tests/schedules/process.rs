@@ -101,6 +101,7 @@ impl Process {
     pub fn end(&self, why: &str) {
         if self.ended.borrow().is_none() {
             self.ended.replace(Some(why.to_owned()));
+            self.world.tell(|| format!("process {} ends: {why}", self.owner));
         }
         self.world.tasks.kill(self.owner);
     }

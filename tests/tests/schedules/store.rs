@@ -56,6 +56,8 @@ pub struct Store {
     pub wrong: Vec<String>,
     /// How long a removed file must stay, in ms.
     pub retention: u64,
+    /// It says what is put.
+    pub traced: bool,
 }
 
 impl Store {
@@ -69,6 +71,10 @@ impl Store {
             return false;
         }
         self.entries.insert(entry.number, (entry.clone(), now));
+        if self.traced {
+            let tables: Vec<_> = entry.tables.iter().map(|change| change.table.to_string()).collect();
+            println!("{now:>9} ms  entry {} of generation {}: {} {tables:?}", entry.number, entry.generation, entry.note);
+        }
         if entry.number < self.history.next {
             self.ghosts += 1;
             return true;
@@ -125,6 +131,9 @@ impl Store {
                 wrong.push(format!("{name}: {} was added twice", add.path));
             }
             table.live.insert(add.path.clone(), add.clone());
+        }
+        if self.traced {
+            println!("{:>12}  {name} takes entry {}", "", version.entry);
         }
         table.versions.push(version.clone());
         self.wrong.extend(wrong);

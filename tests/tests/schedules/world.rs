@@ -87,6 +87,7 @@ pub struct World {
     pub origin: Origin,
     pub pattern: bool,
     pub retention: u64,
+    traced: bool,
     peace: Cell<bool>,
     /// Nobody is started any more.
     leaving: Cell<bool>,
@@ -119,7 +120,8 @@ impl World {
         let kafka = tasks.chance(Kafka::new);
         let (latest, pattern, retention) =
             tasks.chance(|chance| (chance.permille(300), chance.permille(500), chance.between(20_000, 60_000)));
-        let store = Store { retention: retention - 10_000, ..Store::default() };
+        let traced = std::env::var_os("FINK_TRACE").is_some();
+        let store = Store { retention: retention - 10_000, traced, ..Store::default() };
         let calls = Calls { tasks: tasks.clone(), store: Rc::new(RefCell::new(store)), moods: Rc::default() };
         Rc::new(Self {
             tasks,
@@ -135,6 +137,7 @@ impl World {
             origin: reader::origin(latest),
             pattern,
             retention,
+            traced,
             peace: Cell::default(),
             leaving: Cell::default(),
             done: Cell::default(),
@@ -145,6 +148,13 @@ impl World {
     pub fn name(&self) -> u64 {
         self.names.set(self.names.get() + 1);
         self.names.get()
+    }
+
+    /// Says what happens, where `FINK_TRACE` asks for it.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if self.traced {
+            println!("{:>9} ms  {}", self.tasks.now(), what());
+        }
     }
 
     pub fn wrong(&self, what: String) {
@@ -174,13 +184,14 @@ impl World {
         let (host, workers) = self.tasks.chance(|chance| (chance.pick(&["here", "here", "there"]), chance.pick(&[1, 1, 2, 3])));
         let pid = self.owners.get() + 1;
         let writer = Writer { host: host.to_owned(), boot: "1".to_owned(), pid, started: u64::from(pid) };
+        self.tell(|| format!("process {pid} begins on {host}, {workers} workers, take over: {take_over}"));
         Process::begin(self, writer, workers, take_over)
     }
 
     /// Sees that there is always somebody who reads, sooner or later.
     async fn supervise(self: Rc<Self>) {
-        while !self.leaving.get() {
-            if self.living().is_empty() {
+        while !self.done.get() {
+            if self.living().is_empty() && !self.leaving.get() {
                 let take_over = self.tasks.chance(|chance| chance.permille(150));
                 self.start(take_over);
             }
@@ -216,30 +227,42 @@ impl World {
             self.strike().await;
         }
         self.peace.set(true);
+        self.tell(|| "peace".to_owned());
         self.calls.moods.faults.set(0);
         self.kafka.borrow_mut().away = false;
         self.living().iter().for_each(|process| self.tasks.resume(process.owner));
+        while !self.clone().drain().await {}
+        self.done.set(true);
+        self.tell(|| "all have ended".to_owned());
+    }
+
+    /// Waits until all is covered, and stops who writes. False: it broke on the way, as one must whose reader handed it a
+    /// chunk twice, and another must go on.
+    async fn drain(self: Rc<Self>) -> bool {
+        self.leaving.set(false);
         // Those that were taken over find out by themselves.
         while !(judge::is_drained(&self) && self.one_writes()) {
             self.grown.give();
             self.tasks.sleep(1_000).await;
         }
         self.leaving.set(true);
-        while !self.living().is_empty() {
-            for process in self.living() {
-                process.stopping.set(true);
-                self.grown.give();
-            }
+        let last = self.living()[0].clone();
+        while last.lives() {
+            last.stopping.set(true);
+            self.grown.give();
             self.tasks.sleep(1_000).await;
         }
-        self.done.set(true);
+        let why = last.ended.borrow().clone();
+        why.as_deref() == Some("finished")
     }
 
     async fn strike(self: &Rc<Self>) {
         let chance = |from, to| self.tasks.chance(|chance| chance.between(from, to));
         let living = self.living();
         let Some(process) = living.get(usize::try_from(chance(0, 9)).expect("small") % living.len().max(1)).cloned() else { return };
-        match chance(0, 13) {
+        let strike = chance(0, 13);
+        self.tell(|| format!("strike {strike} at process {}", process.owner));
+        match strike {
             0..=2 => {
                 self.stats.borrow_mut().killed += 1;
                 process.end("killed");
