@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs readers kills takeover hdfs disk faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits readers kills takeover hdfs disk faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs readers kills takeover hdfs disk faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -74,6 +74,16 @@ for name in "${names[@]}"; do
     bar "5,000 commits: files in any log" "$(figure "$out/commits.txt" log_files)" 5000 ""
     bar "5,000 commits: files that the last hour needs, gone" "$(figure "$out/commits.txt" deleted)" 0 ""
     bar "5,000 commits: CPU of the last against the first" "$(figure "$out/commits.txt" growth)" 1.2 ""
+    ;;
+  late)
+    run late late
+    bar "live under a backlog of 50,000: p99 against without" "$(figure "$out/late.txt" p99_ratio)" 1.5 ""
+    bar "the backlog's drain: time against alone" "$("$python" -c 'import sys; print(1 / float(sys.argv[1]))' "$(figure "$out/late.txt" drain_ratio)")" 1.25 ""
+    ;;
+  epochs)
+    run epochs epochs
+    bar "300 epochs rolled in: CPU against one epoch" "$(figure "$out/epochs.txt" ratio)" 1.15 ""
+    bar "300 epochs rolled in: memory, last third against second" "$(figure "$out/epochs.txt" memory_growth)" 1.1 ""
     ;;
   readers) whole "8 readers for 10 minutes: no error, right counts" readers:: ;;
   kills)
