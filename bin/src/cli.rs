@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{check, hole, init, rejects, show, simulator, start, stop};
+use crate::commands::{check, hole, init, rejects, replay, show, simulator, start, stop};
 use crate::config::{Configured, Flag, load};
 
 const EXAMPLES: &str = "\
@@ -46,6 +46,7 @@ enum Command {
     DecodeAlone {
         memory_bytes: u64,
     },
+    Replay(replay::ReplayArgs),
 }
 
 /// Which configuration, and which archive.
@@ -207,6 +208,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Hole(args) => hole::run(&args),
         Command::Simulator(command) => simulator::run(&command),
         Command::DecodeAlone { memory_bytes } => crate::careful::serve(memory_bytes),
+        Command::Replay(args) => replay::run(&args),
     };
     match done {
         Ok(code) => code,

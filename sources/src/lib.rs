@@ -8,6 +8,7 @@
 //! | [`progress`] | what a reader says of itself |
 //! | [`schemas`] | schemas by id, made sure of before messages that need them go on |
 //! | [`registry`] | a schema registry, and a folder of schemas |
+//! | [`archive`] | what an archive holds, read again |
 //! | [`kafka`] | topics of a Kafka cluster |
 //! | [`files`] | a folder of Avro files |
 //! | [`simulator`] | a stream that lives in the process |
@@ -15,6 +16,7 @@
 //! A source implements [`fink_dataflow::ports::Source`] and decides nothing: what is read, in which order, and what is lost,
 //! is decided here once for all of them.
 
+pub mod archive;
 pub mod files;
 pub mod kafka;
 pub mod lanes;

@@ -6,7 +6,6 @@
 //! | [`rows`] | where each row of the tables says that it comes from |
 //! | [`reach`] | how far the sources reach |
 
-pub(crate) mod object;
 pub mod reach;
 pub mod rows;
 pub mod snapshot;

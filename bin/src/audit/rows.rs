@@ -8,13 +8,13 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::DataFile;
+use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::wait;
 use fink_dataflow::{Intervals, Log};
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
-use super::object::Object;
 use super::snapshot::TableFiles;
 
 /// How many files are read at a time: remote stores take their time to answer.

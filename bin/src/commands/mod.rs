@@ -4,6 +4,7 @@ pub mod check;
 pub mod hole;
 pub mod init;
 pub mod rejects;
+pub mod replay;
 pub mod show;
 mod simulate;
 pub mod simulator;

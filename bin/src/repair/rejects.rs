@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
-use crate::audit::object::Object;
+use fink_dataflow::table::object::Object;
 
 /// The table's folder.
 pub const TABLE: &str = fink_sinks::rejects::TABLE;

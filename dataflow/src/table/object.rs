@@ -4,8 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fink_dataflow::table::Archive;
-use fink_dataflow::table::entry::DataFile;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStoreExt;
@@ -15,8 +13,11 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::entry::DataFile;
+use super::store::Archive;
+
 /// One file.
-pub(crate) struct Object {
+pub struct Object {
     archive: Archive,
     path: Path,
     size: u64,
@@ -24,7 +25,8 @@ pub(crate) struct Object {
 
 impl Object {
     /// The file of a table.
-    pub(crate) fn new(archive: &Archive, table: &str, file: &DataFile) -> Self {
+    #[must_use]
+    pub fn new(archive: &Archive, table: &str, file: &DataFile) -> Self {
         Self { archive: archive.clone(), path: archive.path(&format!("{table}/{}", file.path)), size: file.size }
     }
 }
