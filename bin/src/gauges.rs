@@ -11,7 +11,11 @@ use fink_sinks::archive::committer::Committer;
 use fink_sinks::archive::upload::Stuck;
 use fink_sources::progress::{Progress, ReaderState};
 
+use timely::dataflow::ProbeHandle;
+
+use crate::graph::Probes;
 use crate::session::Figures;
+use crate::standing::{Standing, Trend};
 
 /// Where the figures come from.
 pub(crate) struct Gauges {
@@ -23,8 +27,37 @@ pub(crate) struct Gauges {
     pub budget: Budget,
     /// What keeps files from being stored.
     pub stuck: Stuck,
-    /// The latest Moment of which all is durable.
-    pub durable: Arc<Mutex<Moment>>,
+    /// How far the graph is.
+    pub frontiers: Arc<Mutex<Frontiers>>,
+}
+
+/// How far the graph is, as Moments of which all is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frontiers {
+    /// Live data, decoded.
+    pub live: Moment,
+    /// Late data, entered; `None`: there is no late source.
+    pub late: Option<Moment>,
+    /// All, durable.
+    pub durable: Moment,
+}
+
+impl Frontiers {
+    /// Where an earlier run has left it.
+    pub(crate) fn after(last: Moment) -> Self {
+        Self { live: last, late: None, durable: last }
+    }
+
+    /// Notes how far a worker's probes are; never less than before.
+    pub(crate) fn note(&mut self, probes: &Probes) {
+        let closed = |probe: &ProbeHandle<Moment>| {
+            let open = probe.with_frontier(|frontier| frontier.iter().copied().min())?;
+            Some(Moment::new(open.epoch, open.tick.saturating_sub(1)))
+        };
+        self.live = closed(&probes.live).map_or(self.live, |live| live.max(self.live));
+        self.late = closed(&probes.late).max(self.late);
+        self.durable = closed(&probes.durable).map_or(self.durable, |durable| durable.max(self.durable));
+    }
 }
 
 impl Gauges {
@@ -46,12 +79,19 @@ impl Gauges {
             commits: commit.entries,
             entry: commit.last_entry,
             last_commit_ms: commit.last_commit_ms,
-            frontier: self.durable.lock().unwrap_or_else(PoisonError::into_inner).to_string(),
+            frontier: self.frontiers.lock().unwrap_or_else(PoisonError::into_inner).durable.to_string(),
             in_flight_bytes: self.budget.used() as u64,
             trouble: commit.trouble.or(stuck).or_else(|| waits(progress)),
+            standing: None,
         };
         let caught_up = backlog == Some(0) && commit.waiting == 0 && commit.unapplied == 0;
         (figures, caught_up)
+    }
+
+    /// How far every part is; `trend` remembers how that changes.
+    pub(crate) fn stand(&self, progress: &Progress, trend: &mut Trend) -> Standing {
+        let frontiers = *self.frontiers.lock().unwrap_or_else(PoisonError::into_inner);
+        Standing::of(&self.committer.state(), progress, frontiers, trend)
     }
 }
 
@@ -68,15 +108,20 @@ fn backlog(state: &State, progress: &Progress) -> Option<u64> {
     progress.goals.as_ref().map(|goals| goals.iter().map(|(log, end)| missing(state, progress, log, *end)).sum())
 }
 
-/// How many offsets of a log below `end` are to come: neither durable, nor accepted as lost, nor gone from the source.
-fn missing(state: &State, progress: &Progress, log: &Log, end: i64) -> u64 {
-    let Some(opened) = state.logs.get(log) else { return 0 };
-    let stored = Stored {
+/// What is stored of a log.
+pub(crate) fn stored(state: &State, log: &Log) -> Option<Stored> {
+    let opened = state.logs.get(log)?;
+    Some(Stored {
         origin: opened.origin,
         covered: state.coverage.get(log).cloned().unwrap_or_default(),
         accepted: state.accepted.get(log).cloned().unwrap_or_default(),
-        mark: None,
-    };
+        mark: opened.mark,
+    })
+}
+
+/// How many offsets of a log below `end` are to come: neither durable, nor accepted as lost, nor gone from the source.
+fn missing(state: &State, progress: &Progress, log: &Log, end: i64) -> u64 {
+    let Some(stored) = stored(state, log) else { return 0 };
     let holes = progress.logs.get(log).map(|at| &at.holes);
     let gaps = stored.missing(end).into_iter();
     gaps.map(|gap| holes.map_or(gap.end.abs_diff(gap.start), |holes| holes.gaps(gap).iter().map(|g| g.end.abs_diff(g.start)).sum())).sum()

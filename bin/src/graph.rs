@@ -47,8 +47,23 @@ pub struct Parts<I> {
     pub end: End,
 }
 
+/// Where the graph stands.
+pub struct Probes {
+    /// Behind the decoder of live data.
+    pub live: ProbeHandle<Moment>,
+    /// On the late sources' own streams.
+    pub late: ProbeHandle<Moment>,
+    /// Behind the archive: what is durable.
+    pub durable: ProbeHandle<Moment>,
+}
+
 /// Builds the graph on a worker; the probe tells what is durable.
 pub fn build<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> ProbeHandle<Moment> {
+    probed(worker, parts).durable
+}
+
+/// As [`build`], with all probes.
+pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probes {
     let Parts { seat, writer, late: sources, book, last, ticks, end } = parts;
     worker.dataflow_named::<Moment, _, _>("fink", |scope| {
         let (closed, left, durable) = (ProbeHandle::new(), ProbeHandle::new(), ProbeHandle::new());
@@ -67,6 +82,6 @@ pub fn build<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> ProbeH
             all_asks.push(asks);
         }
         scope.concatenate(all_asks).connect_loop(asking);
-        durable
+        Probes { live: closed, late: left, durable }
     })
 }

@@ -12,6 +12,7 @@
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
 //! | [`serve`] | the web server of a running service |
+//! | [`standing`] | how far every part of a running service is |
 //! | [`rundir`], [`process`] | what runs on this machine |
 //! | [`signals`] | how a process is asked to end |
 
@@ -33,5 +34,6 @@ pub mod serve;
 pub mod session;
 pub mod settings;
 pub mod signals;
+pub mod standing;
 
 pub use progress::LogWriter;

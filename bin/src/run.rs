@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use fink_dataflow::Moment;
 use fink_dataflow::beats::{End as BeatsEnd, Seat};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
@@ -24,16 +23,16 @@ use fink_sources::queue::Inlet;
 use fink_sources::reader::{Reader, Settings};
 use fink_sources::simulator::send::{Summary as Sent, send};
 use timely::communication::WorkerGuards;
-use timely::dataflow::ProbeHandle;
 
 use crate::careful::{Careful, Deaths};
-use crate::gauges::Gauges;
-use crate::graph::{Parts, build};
+use crate::gauges::{Frontiers, Gauges};
+use crate::graph::{Parts, probed};
 use crate::input;
 use crate::lags::Lags;
 use crate::serve::{Board, Server, routes};
 use crate::session::{Figures, Session};
 use crate::settings::{ArchiveRun, Commit, Fence, Lanes, SimulatorRun};
+use crate::standing::Trend;
 
 /// The length of a tick of live time.
 const TICK: Duration = Duration::from_secs(1);
@@ -64,6 +63,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
     let server = run.http.map(serve).transpose()?;
     let graph = Running::start(run)?;
     let mut reported = None;
+    let mut trend = Trend::default();
     let mut reader_failed = None;
     loop {
         if let Some(why) = graph.gauges.committer.failed() {
@@ -72,9 +72,10 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
             return Err(anyhow!(why));
         }
         let progress = graph.reader.progress();
-        let (figures, caught_up) = graph.gauges.read(&progress);
+        let (mut figures, caught_up) = graph.gauges.read(&progress);
         graph.lags.note(&progress, run.lanes);
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
+            figures.standing = Some(graph.gauges.stand(&progress, &mut trend));
             session.report(&figures);
             board.publish(&figures);
             reported = Some(Instant::now());
@@ -144,7 +145,7 @@ impl Running {
         let writers = writers.threads;
 
         let (budget, end, last) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), before.moment);
-        let durable = Arc::new(Mutex::new(last));
+        let frontiers = Arc::new(Mutex::new(Frontiers::after(last)));
         let parts = {
             let (budget, end, yields) = (budget.clone(), end.clone(), lags.yields(inlet.clone()));
             move |index: usize| {
@@ -163,16 +164,16 @@ impl Running {
                 }
             }
         };
-        let seen = durable.clone();
+        let seen = frontiers.clone();
         let workers = timely::execute(timely::Config::process(run.workers), move |worker| {
-            let probe = build(worker, parts(worker.index()));
-            while !probe.done() {
+            let probes = probed(worker, parts(worker.index()));
+            while !probes.durable.done() {
                 worker.step_or_park(None);
-                note(&probe, &seen);
+                seen.lock().unwrap_or_else(PoisonError::into_inner).note(&probes);
             }
         })
         .map_err(|error| anyhow!("the workers can't start: {error}"))?;
-        let gauges = Gauges { committer, before, budget, stuck: shared.stuck, durable };
+        let gauges = Gauges { committer, before, budget, stuck: shared.stuck, frontiers };
         Ok(Self { gauges, lags, end, reader, writers, workers, deaths })
     }
 
@@ -210,14 +211,6 @@ impl Running {
 /// The first offset of a log that is not dealt with.
 fn first_missing(keeper: &dyn Keeper, log: &Log) -> Option<i64> {
     keeper.stored(log)?.missing(i64::MAX).first().map(|gap| gap.start)
-}
-
-/// Notes the latest Moment of which all is durable.
-fn note(probe: &ProbeHandle<Moment>, durable: &Mutex<Moment>) {
-    let Some(open) = probe.with_frontier(|frontier| frontier.iter().copied().min()) else { return };
-    let closed = Moment::new(open.epoch, open.tick.saturating_sub(1));
-    let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
-    *durable = durable.max(closed);
 }
 
 fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::progress::{Deed, Progress};
 use crate::rundir::{RunDir, StatusFile};
 use crate::signals;
+use crate::standing::Standing;
 
 /// What a running service has done so far, and what is before it. Counts are since the process started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ pub struct Figures {
     pub in_flight_bytes: u64,
     /// What keeps it from going on, if anything does (`kafka: 127.0.0.1:9092 does not answer`).
     pub trouble: Option<String>,
+    /// How far every part is.
+    #[serde(default)]
+    pub standing: Option<Standing>,
 }
 
 /// A running service.

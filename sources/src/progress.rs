@@ -20,6 +20,8 @@ pub struct Progress {
     pub troubles: BTreeMap<Lane, String>,
     /// Its logs.
     pub logs: BTreeMap<Arc<Log>, LogProgress>,
+    /// When the logs' ends were last asked for, in milliseconds since 1970 UTC.
+    pub looked_ms: Option<i64>,
     /// How far each log reached when the run first saw it at the start; `None` until then.
     pub goals: Option<Vec<(Log, i64)>>,
     /// Whether all that the logs held at the start has been sent on.
@@ -71,6 +73,8 @@ pub enum ReaderState {
 pub struct LogProgress {
     /// The offset that is sent on next; with two lanes, by the live one.
     pub position: i64,
+    /// Where the live lane (or the only one) began.
+    pub begun: i64,
     /// Offsets that the backlog lane has yet to send on; 0 where there is one lane.
     pub backlog: i64,
     /// The first offset that the source holds.
@@ -87,7 +91,42 @@ pub struct LogProgress {
     pub waits: Option<String>,
     /// Offsets that the source held no more when they should have been read.
     pub holes: Intervals,
+    /// When messages were sent to the source that were sent on since the start.
+    pub trail: Trail,
     pub(crate) recent: (u64, u64),
+}
+
+/// Times of some of a log's messages, at most one a second.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    /// The offset after a message, and its time in milliseconds since 1970 UTC.
+    times: BTreeMap<i64, i64>,
+}
+
+impl Trail {
+    /// How many times are kept; beyond, those of the lowest offsets are forgotten.
+    const KEPT: usize = 1_024;
+
+    /// Notes the time of the message before `end`.
+    pub(crate) fn note(&mut self, end: i64, time_ms: i64) {
+        // A message of the same second as the one before it tells nothing new, but for where that second ends.
+        let before = self.times.range(..end).next_back().map(|(end, time)| (*end, *time));
+        if let Some((known, time)) = before
+            && time / 1_000 == time_ms / 1_000
+        {
+            self.times.remove(&known);
+        }
+        self.times.insert(end, time_ms);
+        if self.times.len() > Self::KEPT {
+            self.times.pop_first();
+        }
+    }
+
+    /// The time of the last message noted below `offset`.
+    #[must_use]
+    pub fn before(&self, offset: i64) -> Option<i64> {
+        self.times.range(..=offset).next_back().map(|(_, time)| *time)
+    }
 }
 
 impl LogProgress {
@@ -105,12 +144,15 @@ impl LogProgress {
 }
 
 impl Progress {
-    pub(crate) fn sent(&mut self, lane: Lane, log: &Arc<Log>, span: &Range<i64>, (messages, bytes): (u64, u64)) {
+    pub(crate) fn sent(&mut self, lane: Lane, log: &Arc<Log>, span: &Range<i64>, (messages, bytes): (u64, u64), time_ms: Option<i64>) {
         let entry = self.logs.entry(log.clone()).or_default();
         if lane == Lane::Live {
             entry.position = entry.position.max(span.end);
         }
         entry.high = entry.high.max(span.end);
+        if let Some(time_ms) = time_ms {
+            entry.trail.note(span.end, time_ms);
+        }
         entry.messages += messages;
         entry.recent.0 += messages;
         entry.recent.1 += bytes;
@@ -141,5 +183,21 @@ impl Progress {
             log.messages_per_s += weight * (messages as f64 / elapsed_s - log.messages_per_s);
             log.bytes_per_s += weight * (bytes as f64 / elapsed_s - log.bytes_per_s);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_tells_the_time_of_what_lies_below_an_offset() {
+        let mut trail = Trail::default();
+        for (end, time_ms) in [(10, 1_000), (20, 1_500), (30, 2_500), (25, 2_400)] {
+            trail.note(end, time_ms);
+        }
+        assert_eq!([5, 19, 20, 27, 99].map(|offset| trail.before(offset)), [None, None, Some(1_500), Some(2_400), Some(2_500)]);
+        (0..5_000).for_each(|second| trail.note(100 + second, 10_000 + second * 1_000));
+        assert_eq!((trail.times.len(), trail.before(5_000)), (Trail::KEPT, Some(4_910_000)));
     }
 }

@@ -83,6 +83,9 @@ fn table(running: &[Status], now_ms: i64) -> String {
         if status.stopping {
             text += &format!("{service} (pid {pid}) is stopping\n");
         }
+        for line in status.figures.standing.iter().flat_map(|standing| standing.lines()) {
+            text += &format!("{service} (pid {pid}): {line}\n");
+        }
         if let Some(trouble) = &status.figures.trouble {
             text += &format!("{service} (pid {pid}): {trouble}\n");
         }

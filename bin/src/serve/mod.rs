@@ -6,6 +6,7 @@
 //! | path | what it is |
 //! |---|---|
 //! | `/progress` | how far everything is, as JSON |
+//! | `/metrics` | the same, for Prometheus |
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,6 +19,8 @@ use axum::{Json, Router};
 use tokio::sync::oneshot;
 
 use crate::session::Figures;
+
+mod metrics;
 
 /// What is published for readers: the last figures. Clones are the same.
 #[derive(Clone, Default)]
@@ -40,11 +43,16 @@ impl Board {
 
 /// The routes of every service. A service that has more merges its own ([`Router::merge`]) before the server starts.
 pub fn routes(board: Board) -> Router {
-    Router::new().route("/progress", get(progress)).with_state(board)
+    Router::new().route("/progress", get(progress)).route("/metrics", get(metrics)).with_state(board)
 }
 
 async fn progress(State(board): State<Board>) -> Response {
     Json(&*board.figures()).into_response()
+}
+
+async fn metrics(State(board): State<Board>) -> Response {
+    let kind = [(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, metrics::text(&board.figures())).into_response()
 }
 
 /// A running server. Dropping it ends it.
@@ -140,6 +148,7 @@ mod tests {
         board.publish(&Figures { messages: 12_345, ..Figures::default() });
         let said = get(server.address(), "/progress");
         assert!(said.starts_with("HTTP/1.1 200") && said.contains("\"messages\":12345"), "{said}");
+        assert!(get(server.address(), "/metrics").contains("fink_messages_total{became=\"archived\"} 0\n"));
         assert!(get(server.address(), "/more").ends_with("of a service"));
         assert!(get(server.address(), "/none").starts_with("HTTP/1.1 404"));
         let (address, idle) = (server.address(), TcpStream::connect(server.address()).expect("connected"));

@@ -134,6 +134,7 @@ impl LaneRun {
     fn send(&mut self, chunk: Chunk) {
         self.schemas.screen(&chunk);
         let (log, span) = (chunk.log.clone(), chunk.span.clone());
+        let time_ms = chunk.messages.last().and_then(|message| message.timestamp_ms);
         let counts = (chunk.messages.len() as u64, chunk.bytes() as u64);
         let mut back = Some(chunk);
         while let Some(chunk) = back.take() {
@@ -143,7 +144,7 @@ impl LaneRun {
             back = self.outlet.send(chunk, POLL).err();
             self.shared.measure();
         }
-        self.shared.progress().sent(self.lane, &log, &span, counts);
+        self.shared.progress().sent(self.lane, &log, &span, counts, time_ms);
         self.pending.extend(self.shared.after(self.lane, &log, span.end));
     }
 

@@ -86,7 +86,7 @@ impl Live {
                 let entry = progress.logs.entry(stretch.log.clone()).or_default();
                 match lane {
                     Lane::Live => {
-                        entry.position = stretch.from;
+                        (entry.begun, entry.position) = (stretch.from, stretch.from);
                         self.run.pending.push(stretch);
                     }
                     Lane::Backlog => {
@@ -111,10 +111,17 @@ impl Live {
     fn note_extents(&self, sights: &[Sight]) {
         let lanes = self.run.shared.lanes();
         let mut progress = self.run.shared.progress();
+        progress.looked_ms = Some(chrono::Utc::now().timestamp_millis());
         let known: Vec<Arc<Log>> = progress.logs.keys().cloned().collect();
         for log in known {
             let Some(sight) = sights.iter().find(|s| s.extent.topic == log.topic && s.extent.partition == log.partition) else { continue };
             let entry = progress.logs.entry(log).or_default();
+            if entry.messages == 0
+                && let Some((mark, time_ms)) = sight.stored.as_ref().and_then(|s| s.mark).and_then(|mark| Some((mark, mark.timestamp_ms?)))
+            {
+                // Of an earlier run: until when is archived what this one goes on after.
+                entry.trail.note(mark.offset + 1, time_ms);
+            }
             entry.low = sight.extent.low;
             entry.high = sight.extent.high.max(entry.position);
         }

@@ -1,0 +1,89 @@
+//! What a service says of itself, as Prometheus reads it: text, a line a figure.
+
+use std::fmt::{Display, Write};
+
+use crate::session::Figures;
+
+/// A page of metrics.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    /// One figure with what it is about, then its values by label.
+    fn figure<V: Display>(&mut self, name: &str, kind: &str, about: &str, values: impl IntoIterator<Item = (String, V)>) {
+        let mut values = values.into_iter().peekable();
+        if values.peek().is_none() {
+            return;
+        }
+        // Writing to a text can't fail.
+        let _ = writeln!(self.text, "# HELP fink_{name} {about}\n# TYPE fink_{name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(self.text, "fink_{name}{labels} {value}");
+        }
+    }
+}
+
+/// The figures of now.
+pub(super) fn text(figures: &Figures) -> String {
+    let mut page = Page::default();
+    let plain = |value: u64| [(String::new(), value)];
+    let became = [("archived", figures.archived), ("rejected", figures.rejected), ("empty", figures.empty)];
+    let became = became.map(|(what, count)| (label(&[("became", what)]), count));
+    page.figure("messages_total", "counter", "Messages made durable since the start, by what they became.", became);
+    page.figure("bytes_total", "counter", "Bytes of their keys and payloads.", plain(figures.bytes));
+    page.figure("commits_total", "counter", "Entries put into the ledger since the start.", plain(figures.commits));
+    page.figure("in_flight_bytes", "gauge", "Bytes of messages between source and archive.", plain(figures.in_flight_bytes));
+    let last = figures.last_commit_ms.map(|ms| (String::new(), ms as f64 / 1e3));
+    page.figure("last_commit_timestamp_seconds", "gauge", "When the last entry was put.", last);
+    page.figure("in_trouble", "gauge", "1 while something is tried again.", plain(u64::from(figures.trouble.is_some())));
+    let Some(standing) = &figures.standing else { return page.text };
+    let lanes = || standing.lanes.iter().map(|lane| (label(&[("lane", lane.lane.as_str())]), lane));
+    page.figure("behind_messages", "gauge", "Offsets that are not durable yet.", lanes().map(|(labels, lane)| (labels, lane.behind)));
+    let soon = lanes().filter_map(|(labels, lane)| Some((labels, lane.caught_up_in_s?)));
+    page.figure("caught_up_in_seconds", "gauge", "When a lane will have caught up, as it went lately.", soon);
+    let until = lanes().filter_map(|(labels, lane)| Some((labels, lane.archived_until_ms? as f64 / 1e3)));
+    page.figure("archived_until_timestamp_seconds", "gauge", "What the source had by then is archived.", until);
+    page.figure("lost_offsets", "gauge", "Offsets that the source no longer held.", plain(standing.holes));
+    let logs = || {
+        standing.logs.iter().map(|log| (label(&[("topic", log.topic.as_str()), ("partition", log.partition.to_string().as_str())]), log))
+    };
+    page.figure("log_end", "gauge", "The offset after a log's last.", logs().map(|(labels, log)| (labels, log.held.1)));
+    let archived = logs().map(|(labels, log)| (labels, log.archived_to));
+    page.figure("log_archived_to", "gauge", "The first offset that is not archived.", archived);
+    page.text
+}
+
+/// Labels in braces, their values escaped.
+fn label(labels: &[(&str, &str)]) -> String {
+    let one = |(name, value): &(&str, &str)| {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("{name}=\"{value}\"")
+    };
+    format!("{{{}}}", labels.iter().map(one).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::standing::{LaneStanding, LogStanding, Standing};
+
+    #[test]
+    fn every_figure_is_named_once_and_labelled() {
+        let lane = LaneStanding { lane: "live".to_owned(), behind: 7, archived_until_ms: Some(2_500), ..LaneStanding::default() };
+        let log = LogStanding { topic: "a\"b".to_owned(), partition: 3, held: (1, 9), archived_to: 5, ..LogStanding::default() };
+        let standing = Standing { lanes: vec![lane], logs: vec![log], ..Standing::default() };
+        let text = text(&Figures { archived: 12, standing: Some(standing), ..Figures::default() });
+        for line in [
+            "fink_messages_total{became=\"archived\"} 12",
+            "fink_behind_messages{lane=\"live\"} 7",
+            "fink_archived_until_timestamp_seconds{lane=\"live\"} 2.5",
+            "fink_log_archived_to{topic=\"a\\\"b\",partition=\"3\"} 5",
+        ] {
+            assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("caught_up_in"), "a figure that is not known is not there");
+        assert_eq!(text.matches("# TYPE fink_behind_messages gauge").count(), 1);
+    }
+}
