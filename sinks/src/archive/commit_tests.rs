@@ -56,6 +56,9 @@ struct World {
     durable: Vec<(usize, i64, i64)>,
     tickets: u64,
     fenced: usize,
+    /// What the processes' clocks show at each event.
+    clock: fn(u64) -> i64,
+    events: u64,
 }
 
 fn file(table: &str, log: usize, start: i64, end: i64, ticket: u64) -> (Arc<str>, DataFile) {
@@ -67,8 +70,8 @@ fn file(table: &str, log: usize, start: i64, end: i64, ticket: u64) -> (Arc<str>
 impl World {
     fn new() -> Self {
         let logs = (0..2).map(|partition| Log::new("test", "ztf", 0, partition)).collect();
-        let mut world =
-            World { ledger: Vec::new(), tables: BTreeMap::new(), processes: Vec::new(), logs, durable: Vec::new(), tickets: 0, fenced: 0 };
+        let (ledger, tables, processes, durable) = Default::default();
+        let mut world = World { ledger, tables, processes, logs, durable, tickets: 0, fenced: 0, clock: |_| 0, events: 0 };
         world.start();
         world
     }
@@ -142,7 +145,8 @@ impl World {
 
     fn event(&mut self, process: usize, event: Event) {
         let process = &mut self.processes[process];
-        let actions = process.machine.step(event, 0);
+        self.events += 1;
+        let actions = process.machine.step(event, (self.clock)(self.events));
         assert!(process.machine.unapplied() <= UNAPPLIED_MAX);
         for action in actions {
             match action {
@@ -312,6 +316,27 @@ proptest! {
         world.check();
         // The one that writes ends with every group acknowledged.
         prop_assert!(world.processes[last].asked.is_empty(), "{} of {unanswered} never answered", world.processes[last].asked.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    #[test]
+    fn a_clock_that_is_behind_and_steps_back_changes_nothing(steps in prop::collection::vec((0u8..24, any::<u8>(), any::<u8>()), 1..150)) {
+        let live = |clock| {
+            let mut world = World { clock, ..World::new() };
+            steps.iter().for_each(|(kind, a, b)| world.step(*kind, *a, *b));
+            world.finish();
+            world.check();
+            world.ledger.iter_mut().for_each(|entry| entry.written_ms = 0);
+            let tables: Vec<_> = world.tables.into_values().map(|table| (table.applied, table.files)).collect();
+            (world.ledger, tables)
+        };
+        let right = live(|event| 1_795_000_000_000 + i64::try_from(event).expect("few"));
+        // A minute behind, and every now and then two minutes more.
+        let wrong = live(|event| 1_794_999_940_000 - if event % 3 == 0 { 120_000 } else { 0 });
+        prop_assert_eq!(right, wrong);
     }
 }
 
