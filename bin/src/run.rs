@@ -38,6 +38,8 @@ use crate::standing::Trend;
 const TICK: Duration = Duration::from_secs(1);
 /// How much less of a busy machine late data's writers get than live data's.
 const LATE_NICE: u8 = 5;
+/// What a backlog leaves is larger than this, and not worth writing again: bytes.
+const BACKLOG_FILE: u64 = 48 << 20;
 /// How often the main thread looks whether it is time to end.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it tells people how things stand.
@@ -221,8 +223,7 @@ fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {
         // A file outlives its time by as much again at the most, and an hour.
         vacuum_every: Some((*vacuum_after).clamp(Duration::from_secs(5), Duration::from_secs(3_600))),
         compaction: compact_bytes.map(|bytes| CompactionOptions {
-            // What a backlog leaves is of this size: not worth writing again.
-            enough_bytes: bytes / 5,
+            enough_bytes: (bytes / 2).min(BACKLOG_FILE),
             full_bytes: bytes,
             backlog: lags.all.clone(),
             ..CompactionOptions::default()
