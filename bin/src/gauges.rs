@@ -1,5 +1,6 @@
 //! What a running archive can say of itself at any moment.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fink_dataflow::alerts::Tally;
@@ -9,8 +10,7 @@ use fink_dataflow::table::entry::State;
 use fink_dataflow::{Log, Moment};
 use fink_sinks::archive::committer::Committer;
 use fink_sinks::archive::upload::Stuck;
-use fink_sources::progress::{Progress, ReaderState};
-
+use fink_sources::progress::{LogProgress, Progress, ReaderState};
 use timely::dataflow::ProbeHandle;
 
 use crate::graph::Probes;
@@ -108,23 +108,16 @@ fn backlog(state: &State, progress: &Progress) -> Option<u64> {
     progress.goals.as_ref().map(|goals| goals.iter().map(|(log, end)| missing(state, progress, log, *end)).sum())
 }
 
-/// What is stored of a log.
-pub(crate) fn stored(state: &State, log: &Log) -> Option<Stored> {
-    let opened = state.logs.get(log)?;
-    Some(Stored {
-        origin: opened.origin,
-        covered: state.coverage.get(log).cloned().unwrap_or_default(),
-        accepted: state.accepted.get(log).cloned().unwrap_or_default(),
-        mark: opened.mark,
-    })
+/// The offsets of a log below `end` that are to come: neither durable, nor accepted as lost, nor gone from the source.
+pub(crate) fn to_come(stored: &Stored, at: Option<&LogProgress>, end: i64) -> Vec<Range<i64>> {
+    let gaps = stored.missing(end).into_iter();
+    gaps.flat_map(|gap| at.map_or_else(|| vec![gap.clone()], |at| at.holes.gaps(gap.clone()))).collect()
 }
 
-/// How many offsets of a log below `end` are to come: neither durable, nor accepted as lost, nor gone from the source.
+/// How many of them there are.
 fn missing(state: &State, progress: &Progress, log: &Log, end: i64) -> u64 {
-    let Some(stored) = stored(state, log) else { return 0 };
-    let holes = progress.logs.get(log).map(|at| &at.holes);
-    let gaps = stored.missing(end).into_iter();
-    gaps.map(|gap| holes.map_or(gap.end.abs_diff(gap.start), |holes| holes.gaps(gap).iter().map(|g| g.end.abs_diff(g.start)).sum())).sum()
+    let Some(stored) = state.stored(log) else { return 0 };
+    to_come(&stored, progress.logs.get(log), end).iter().map(|gap| gap.end.abs_diff(gap.start)).sum()
 }
 
 /// Why the source gives nothing, if it says so.

@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`allocator`] | what the allocator is told |
 //! | [`cli`], [`commands`] | the command line, a file per command |
 //! | [`audit`] | compares what the ledger says with what the tables hold |
 //! | [`config`] | the configuration: defaults, file and flags |
@@ -16,6 +17,7 @@
 //! | [`rundir`], [`process`] | what runs on this machine |
 //! | [`signals`] | how a process is asked to end |
 
+pub mod allocator;
 pub mod audit;
 pub mod careful;
 pub mod cli;

@@ -9,7 +9,6 @@ use fink_dataflow::beats::{End as BeatsEnd, Seat};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
 use fink_dataflow::message::Log;
-use fink_dataflow::ports::Keeper;
 use fink_dataflow::table::store;
 use fink_dataflow::ticks::Ticks;
 use fink_sinks::archive::committer::{CommitOptions, Committer};
@@ -119,7 +118,8 @@ impl Running {
         let keeper = Arc::new(committer.clone());
         let input::Opened { source, another, rules } = input::source(run, &*keeper)?;
         let (book, schemas) = input::schemas(run)?;
-        let firsts: Vec<(Log, i64)> = before.logs.keys().filter_map(|log| Some((log.clone(), first_missing(&*keeper, log)?))).collect();
+        let first = |log: &Log| Some((log.clone(), before.stored(log)?.first_missing(i64::MAX)));
+        let firsts: Vec<(Log, i64)> = before.logs.keys().filter_map(first).collect();
         let (deaths, suspects) = Deaths::note(&archive, before.generation, &firsts);
         let schemas = Careful::over(schemas, book.clone(), suspects);
         let settings = Settings { rules, ..Settings::default() };
@@ -208,11 +208,6 @@ impl Running {
         drop(deaths);
         std::mem::forget((gauges, lags, end, reader, writers, workers));
     }
-}
-
-/// The first offset of a log that is not dealt with.
-fn first_missing(keeper: &dyn Keeper, log: &Log) -> Option<i64> {
-    keeper.stored(log)?.missing(i64::MAX).first().map(|gap| gap.start)
 }
 
 fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {

@@ -13,7 +13,7 @@ use fink_sources::progress::{Progress, ReaderState};
 use indicatif::{HumanCount, HumanDuration};
 use serde::{Deserialize, Serialize};
 
-use crate::gauges::{self, Frontiers};
+use crate::gauges::{Frontiers, to_come};
 
 /// Over how long it is looked how fast what is behind becomes less.
 const TREND: Duration = Duration::from_secs(15);
@@ -112,8 +112,8 @@ impl Standing {
         let (mut behind, mut until, mut live_until) = ([0, 0], Least::default(), Least::default());
         let mut late = false;
         for (log, at) in &progress.logs {
-            let Some(stored) = gauges::stored(state, log) else { continue };
-            let missing: Vec<_> = stored.missing(at.high).into_iter().flat_map(|gap| at.holes.gaps(gap)).collect();
+            let Some(stored) = state.stored(log) else { continue };
+            let missing = to_come(&stored, Some(at), at.high);
             for gap in &missing {
                 behind[0] += (gap.end - gap.start.max(at.begun)).max(0).unsigned_abs();
                 behind[1] += (gap.end.min(at.begun) - gap.start).max(0).unsigned_abs();

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -14,7 +15,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
-use timely::scheduling::SyncActivator;
+use timely::scheduling::{Activator, SyncActivator};
 
 use crate::budget::{Budget, Claim};
 use crate::clock::{Beat, Clock};
@@ -128,6 +129,62 @@ pub struct Seat<I> {
     pub index: usize,
 }
 
+/// How an operator draws from its seat.
+pub(crate) struct Draw<I> {
+    seat: Seat<I>,
+    again: Activator,
+    waker: SyncActivator,
+}
+
+/// What a [`Draw`] gave.
+pub(crate) enum Given {
+    /// A chunk, and the claim for its bytes.
+    Chunk((Chunk, Arc<Claim>)),
+    /// Nothing: the budget is not open, and wakes the operator when it is.
+    Full,
+    /// Nothing now; the inlet wakes the operator when there is something.
+    Nothing,
+    /// Nothing ever again.
+    Ended,
+}
+
+impl<I: Inlet> Draw<I> {
+    /// Draws for the operator at `address`, and has it activated a first time.
+    pub(crate) fn new(scope: Scope<'_, Moment>, address: Rc<[usize]>, seat: Seat<I>) -> Self {
+        let waker = scope.worker().sync_activator_for(address.to_vec());
+        let again = scope.activator_for(address);
+        seat.inlet.register(seat.index, waker.clone());
+        again.activate();
+        Self { seat, again, waker }
+    }
+
+    /// The next chunk, while the budget is as `is_open` wants it.
+    pub(crate) fn next(&self, is_open: fn(&Budget) -> bool) -> Given {
+        let Seat { inlet, budget, index } = &self.seat;
+        if !is_open(budget) {
+            budget.wake(self.waker.clone());
+            // Bytes may have come back between the two: then nobody would wake us.
+            if is_open(budget) {
+                self.again.activate();
+            }
+            return Given::Full;
+        }
+        match inlet.draw(*index) {
+            Drawn::Chunk(chunk) => {
+                let claim = Arc::new(budget.take(chunk.bytes()));
+                Given::Chunk((chunk, claim))
+            }
+            Drawn::Nothing => Given::Nothing,
+            Drawn::Ended => Given::Ended,
+        }
+    }
+
+    /// Has the operator activated once more, after so long.
+    pub(crate) fn again(&self, after: Duration) {
+        self.again.activate_after(after);
+    }
+}
+
 /// A live source: enters what it draws at the Moment of the last beat, while the budget is open. It ends when its inlet has.
 pub fn live<'s>(
     scope: Scope<'s, Moment>,
@@ -138,12 +195,7 @@ pub fn live<'s>(
     let mut beats = builder.new_input_connection(beats, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Chunk, Arc<Claim>)>>>::from(output);
-    let address = builder.operator_info().address;
-    let again = scope.activator_for(Rc::clone(&address));
-    let waker = scope.worker().sync_activator_for(address.to_vec());
-    let Seat { inlet, budget, index } = seat;
-    inlet.register(index, waker.clone());
-    again.activate();
+    let draw = Draw::new(scope, builder.operator_info().address, seat);
     builder.build(move |mut capabilities| {
         let mut capability: Option<Capability<Moment>> = capabilities.pop();
         move |_frontiers| {
@@ -158,29 +210,20 @@ pub fn live<'s>(
             let Some(held) = capability.as_ref().filter(|held| held.time().tick > 0) else { return };
             let (mut drawn, mut turn, mut ended) = (Vec::new(), 0, false);
             while turn < MESSAGES_PER_TURN {
-                if !budget.open() {
-                    budget.wake(waker.clone());
-                    // Bytes may have come back between the two: then nobody would wake us.
-                    if budget.open() {
-                        again.activate();
+                match draw.next(Budget::open) {
+                    Given::Chunk(given) => {
+                        turn += given.0.messages.len() + 1;
+                        drawn.push(given);
                     }
-                    break;
-                }
-                match inlet.draw(index) {
-                    Drawn::Chunk(chunk) => {
-                        turn += chunk.messages.len() + 1;
-                        let claim = Arc::new(budget.take(chunk.bytes()));
-                        drawn.push((chunk, claim));
-                    }
-                    Drawn::Nothing => break,
-                    Drawn::Ended => {
+                    Given::Full | Given::Nothing => break,
+                    Given::Ended => {
                         ended = true;
                         break;
                     }
                 }
             }
             if turn >= MESSAGES_PER_TURN {
-                again.activate();
+                draw.again(Duration::ZERO);
             }
             if !drawn.is_empty() {
                 output.activate().session(held).give_container(&mut drawn);
@@ -197,7 +240,6 @@ pub fn live<'s>(
 mod tests {
     use std::collections::VecDeque;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use bytes::Bytes;
     use timely::dataflow::operators::{Inspect, Probe};

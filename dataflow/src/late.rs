@@ -10,7 +10,6 @@
 //! `e + 1` for `e + 2`, and enters nothing there until live data has entered `e + 1`. What it enters does not depend on that
 //! for being right (stamps are right by the definition of the order), only for being fresh and cheap.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +19,13 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
-use timely::scheduling::{Activator, SyncActivator};
 
-use crate::beats::Seat;
-use crate::budget::Claim;
+use crate::beats::{Draw, Given, Seat};
+use crate::budget::{Budget, Claim};
 use crate::clock::Beat;
 use crate::message::Chunk;
 use crate::moment::Moment;
-use crate::ports::{Drawn, Inlet};
+use crate::ports::Inlet;
 
 /// Messages that a late operator hands on in one activation: few, since live data waits meanwhile.
 const MESSAGES_PER_TURN: usize = 128;
@@ -127,13 +125,9 @@ pub fn late<'s>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Chunk, Arc<Claim>)>>>::from(output);
     let (asks, epochs) = builder.new_output_connection([]);
     let mut asks = OutputBuilder::<_, CapacityContainerBuilder<Vec<u32>>>::from(asks);
-    let address = builder.operator_info().address;
-    let again = scope.activator_for(Rc::clone(&address));
-    let waker = scope.worker().sync_activator_for(address.to_vec());
-    let mut stand = Stand::new(seat.close);
-    seat.seat.inlet.register(seat.seat.index, waker.clone());
-    again.activate();
-    let mut draw = Draw { seat, again, waker };
+    let LateSeat { seat, close, yields } = seat;
+    let mut stand = Stand::new(close);
+    let turns = Turns { draw: Draw::new(scope, builder.operator_info().address, seat), yields };
     builder.build(move |mut capabilities| {
         // Asks travel under a capability that stays at the minimum: nothing depends on their frontier.
         let mut held: Option<(Capability<Moment>, Capability<Moment>)> = capabilities.pop().zip(capabilities.pop());
@@ -148,7 +142,7 @@ pub fn late<'s>(
             let mut ended = false;
             if over || stand.may_enter() {
                 let mut drawn = Vec::new();
-                ended = draw.draw(over, &mut drawn, &mut stand.busy);
+                ended = turns.turn(over, &mut drawn, &mut stand.busy);
                 if !drawn.is_empty() {
                     asking |= stand.entered(drawn.iter().map(|(chunk, _)| chunk.messages.len()).sum());
                     output.activate().session(&*data).give_container(&mut drawn);
@@ -166,44 +160,36 @@ pub fn late<'s>(
     (stream, epochs)
 }
 
-/// How a late operator draws.
-struct Draw<I> {
-    seat: LateSeat<I>,
-    again: Activator,
-    waker: SyncActivator,
+/// How a late operator draws: turn by turn, and live data first.
+struct Turns<I> {
+    draw: Draw<I>,
+    yields: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl<I: Inlet> Draw<I> {
+impl<I: Inlet> Turns<I> {
     /// Draws for one turn; `busy` is set where something waits that was not drawn. Returns whether the inlet has ended.
-    fn draw(&mut self, over: bool, drawn: &mut Vec<(Chunk, Arc<Claim>)>, busy: &mut bool) -> bool {
-        let Seat { inlet, budget, index } = &self.seat.seat;
+    fn turn(&self, over: bool, drawn: &mut Vec<(Chunk, Arc<Claim>)>, busy: &mut bool) -> bool {
         let mut turn = 0;
         while turn < MESSAGES_PER_TURN {
-            if !over && (self.seat.yields)() {
+            if !over && (self.yields)() {
                 *busy = true;
-                self.again.activate_after(YIELD);
+                self.draw.again(YIELD);
                 return false;
             }
-            if !budget.open_to_late() {
-                *busy = true;
-                budget.wake(self.waker.clone());
-                // Bytes may have come back between the two: then nobody would wake us.
-                if budget.open_to_late() {
-                    self.again.activate();
+            match self.draw.next(Budget::open_to_late) {
+                Given::Chunk(given) => {
+                    turn += given.0.messages.len() + 1;
+                    drawn.push(given);
                 }
-                return false;
-            }
-            match inlet.draw(*index) {
-                Drawn::Chunk(chunk) => {
-                    turn += chunk.messages.len() + 1;
-                    let claim = Arc::new(budget.take(chunk.bytes()));
-                    drawn.push((chunk, claim));
+                Given::Full => {
+                    *busy = true;
+                    return false;
                 }
-                Drawn::Nothing => return false,
-                Drawn::Ended => return true,
+                Given::Nothing => return false,
+                Given::Ended => return true,
             }
         }
-        self.again.activate();
+        self.draw.again(Duration::ZERO);
         false
     }
 }

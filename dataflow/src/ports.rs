@@ -161,6 +161,12 @@ impl Stored {
         });
         known.gaps(self.origin..end)
     }
+
+    /// The first of them; `end` where there is none.
+    #[must_use]
+    pub fn first_missing(&self, end: i64) -> i64 {
+        self.missing(end).first().map_or(end, |gap| gap.start)
+    }
 }
 
 /// The keeper of the ledger, as a source sees it.

@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::DataFile;
+use fink_dataflow::table::marks::marked;
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::wait;
 use fink_dataflow::{Intervals, Log};
@@ -79,11 +80,7 @@ impl Rows {
 /// The names of our columns in a table, as its schema marks them.
 fn names(schema: &str) -> [String; 6] {
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or_default();
-    COLUMNS.map(|ours| {
-        let fields = schema["fields"].as_array().into_iter().flatten();
-        let marked = fields.filter(|field| field["metadata"]["fink.column"] == ours).find_map(|field| field["name"].as_str());
-        marked.unwrap_or(ours).to_owned()
-    })
+    COLUMNS.map(|ours| marked(&schema, ours).unwrap_or(ours).to_owned())
 }
 
 async fn columns(archive: Archive, table: String, file: DataFile, names: [String; 6]) -> anyhow::Result<Vec<RecordBatch>> {

@@ -12,6 +12,7 @@ use fink_sources::archive::digest::Digest;
 use fink_sources::archive::{Replay, Selection, Wanted};
 use indicatif::HumanCount;
 
+use crate::allocator::keep_freed;
 use crate::cli::ArchiveArgs;
 
 const EXAMPLES: &str = "\
@@ -64,6 +65,7 @@ pub struct ReplayArgs {
 /// # Errors
 /// When the archive can't be read, or what is asked for can't be.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    keep_freed();
     let configured = args.archive.load()?;
     let archive = store::open(&configured.archive()?, &configured.store()?)?;
     let selection = Selection {

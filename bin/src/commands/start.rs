@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use super::simulate::{Common, SimulatorArgs};
+use crate::allocator::keep_freed;
 use crate::cli::{ArchiveArgs, KafkaArgs};
 use crate::config::resolve::{Choices, Which};
 use crate::config::{Configured, Flag, load};
@@ -134,6 +135,7 @@ pub fn run(args: &StartArgs) -> anyhow::Result<ExitCode> {
     if let Some(code) = mistaken(&args.services) {
         return Ok(code);
     }
+    keep_freed();
     let configured = load(args.archive.config.as_deref(), args.flags())?;
     if args.services.iter().any(|service| service == "simulator") { simulator(args, &configured) } else { archive(args, &configured) }
 }

@@ -14,6 +14,7 @@ use crate::alerts::Tally;
 use crate::coverage::Coverage;
 use crate::message::{Log, Mark};
 use crate::moment::Moment;
+use crate::ports::Stored;
 use crate::rules::Rule;
 
 /// The format of entries and snapshots that this release writes. It reads this one and the one before.
@@ -88,6 +89,31 @@ pub struct Route {
     pub name: String,
     /// The table's folder in the archive, such as `alerts` or `alerts_lsst`.
     pub table: Arc<str>,
+}
+
+impl Entry {
+    /// An entry that follows what `state` holds, and changes nothing yet.
+    #[must_use]
+    pub fn after(state: &State, nonce: String, written_ms: i64) -> Self {
+        Self {
+            format: FORMAT,
+            number: state.next,
+            nonce,
+            generation: state.generation,
+            moment: state.moment,
+            written_ms,
+            fence: None,
+            origins: Vec::new(),
+            covered: Coverage::default(),
+            tallies: Vec::new(),
+            moved: Vec::new(),
+            marks: Vec::new(),
+            accepted: Coverage::default(),
+            routes: Vec::new(),
+            tables: Vec::new(),
+            note: String::new(),
+        }
+    }
 }
 
 /// What an entry does to one table.
@@ -278,6 +304,14 @@ pub enum Misfit {
 }
 
 impl State {
+    /// What is stored of a log; `None` for one that was never opened.
+    #[must_use]
+    pub fn stored(&self, log: &Log) -> Option<Stored> {
+        let known = self.logs.get(log)?;
+        let of = |coverage: &Coverage| coverage.get(log).cloned().unwrap_or_default();
+        Some(Stored { origin: known.origin, covered: of(&self.coverage), accepted: of(&self.accepted), mark: known.mark })
+    }
+
     /// Adds an entry. On an error the state is as it was.
     ///
     /// # Errors
@@ -392,24 +426,7 @@ mod tests {
     use super::*;
 
     fn entry(number: u64) -> Entry {
-        Entry {
-            format: FORMAT,
-            number,
-            nonce: String::new(),
-            generation: 0,
-            moment: Moment::default(),
-            written_ms: 0,
-            fence: None,
-            origins: Vec::new(),
-            covered: Coverage::default(),
-            tallies: Vec::new(),
-            moved: Vec::new(),
-            marks: Vec::new(),
-            accepted: Coverage::default(),
-            routes: Vec::new(),
-            tables: Vec::new(),
-            note: String::new(),
-        }
+        Entry { number, ..Entry::after(&State::default(), String::new(), 0) }
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, IoSlice};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path as FilePath, PathBuf};
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use object_store::{
     PutPayload, PutResult, RenameOptions, Result,
 };
 
-use super::pieces::ALIGNMENT;
+use super::pieces::{ALIGNMENT, Pieces};
 
 /// Files from this size on go past the page cache: bytes. Those of a second of a quiet stream are smaller, and read soon.
 const LARGE: usize = 16 << 20;
@@ -74,38 +74,32 @@ fn put_past_cache(path: &FilePath, payload: &PutPayload) -> io::Result<bool> {
     }
 }
 
-/// Writes whole pages from where they are, and the rest by way of a buffer that is filled up; the file then ends where its bytes do.
+/// Writes whole pages from where they are, and the rest by way of pieces that are filled up; the file then ends where its bytes do.
 fn write_aligned(file: &File, payload: &PutPayload) -> io::Result<()> {
-    let mut at = 0;
-    let mut whole: Vec<&[u8]> = Vec::with_capacity(PIECES_MAX);
-    let mut rest: Vec<u8> = Vec::new();
+    let (mut whole, mut rest, mut odd_bytes) = (Vec::<&[u8]>::new(), Pieces::default(), 0);
     for piece in payload {
-        let fits = rest.is_empty() && piece.as_ptr().align_offset(ALIGNMENT) == 0;
+        let fits = odd_bytes == 0 && piece.as_ptr().align_offset(ALIGNMENT) == 0;
         let (pages, odd) = piece.split_at(if fits { piece.len() - piece.len() % ALIGNMENT } else { 0 });
         if !pages.is_empty() {
             whole.push(pages);
         }
-        if whole.len() == PIECES_MAX || !odd.is_empty() {
-            at = write_all(file, &mut whole, at)?;
-        }
-        rest.extend_from_slice(odd);
+        rest.write_all(odd)?;
+        odd_bytes += odd.len();
     }
-    at = write_all(file, &mut whole, at)?;
-    let end = at + rest.len() as u64;
-    if !rest.is_empty() {
-        let size = rest.len().next_multiple_of(ALIGNMENT);
-        let mut buffer = vec![0; size + ALIGNMENT];
-        let start = buffer.as_ptr().align_offset(ALIGNMENT);
-        buffer[start..start + rest.len()].copy_from_slice(&rest);
-        file.write_all_at(&buffer[start..start + size], at)?;
-        file.set_len(end)?;
+    let fill = odd_bytes.next_multiple_of(ALIGNMENT) - odd_bytes;
+    rest.write_all(&[0; ALIGNMENT][..fill])?;
+    let rest = rest.into_bytes();
+    whole.extend(rest.iter().map(Bytes::as_ref));
+    let mut at = 0;
+    for pages in whole.chunks(PIECES_MAX) {
+        at = write_all(file, pages, at)?;
     }
-    Ok(())
+    if fill > 0 { file.set_len(at - fill as u64) } else { Ok(()) }
 }
 
 /// Writes runs of whole pages one after another from `at` on; returns where they end.
-fn write_all(file: &File, whole: &mut Vec<&[u8]>, mut at: u64) -> io::Result<u64> {
-    let mut slices: Vec<IoSlice<'_>> = whole.drain(..).map(IoSlice::new).collect();
+fn write_all(file: &File, pages: &[&[u8]], mut at: u64) -> io::Result<u64> {
+    let mut slices: Vec<IoSlice<'_>> = pages.iter().map(|run| IoSlice::new(run)).collect();
     let mut left = slices.as_mut_slice();
     while !left.is_empty() {
         let written = rustix::io::pwritev(file, left, at)?;
@@ -175,11 +169,8 @@ impl ObjectStore for Local {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use futures::TryStreamExt;
 
-    use super::super::pieces::Pieces;
     use super::super::store::{open, wait};
     use super::*;
 

@@ -7,6 +7,7 @@ pub mod fault;
 mod hdfs;
 pub mod ledger;
 mod local;
+pub mod marks;
 pub mod object;
 pub mod pieces;
 pub mod store;

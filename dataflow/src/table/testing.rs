@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::{DataFile, Entry, FORMAT, Removed, State, TableChange, Writer};
+use super::entry::{DataFile, Entry, Removed, State, TableChange, Writer};
 use super::fault::FaultyStore;
 use super::store::{Archive, open};
 use crate::alerts::Tally;
@@ -72,24 +72,7 @@ pub(super) fn live(state: &State, count: i64) -> Entry {
 
 /// An entry without anything in it.
 pub(super) fn empty(state: &State) -> Entry {
-    Entry {
-        format: FORMAT,
-        number: state.next,
-        nonce: uuid::Uuid::new_v4().to_string(),
-        generation: state.generation,
-        moment: Moment::new(0, state.next),
-        written_ms: 1,
-        fence: None,
-        origins: Vec::new(),
-        covered: Default::default(),
-        tallies: Vec::new(),
-        marks: Vec::new(),
-        accepted: Default::default(),
-        moved: Default::default(),
-        routes: Vec::new(),
-        tables: Vec::new(),
-        note: String::new(),
-    }
+    Entry { moment: Moment::new(0, state.next), ..Entry::after(state, uuid::Uuid::new_v4().to_string(), 1) }
 }
 
 /// A change of a table partitioned by `day`; the one without a previous entry creates it.

@@ -14,8 +14,7 @@ use chrono::{Datelike, NaiveDate};
 use delta_kernel::schema::{MetadataValue, StructType};
 use fink_dataflow::alerts::Place;
 
-/// The key under which a Delta field's metadata says which of our columns it is.
-pub const MARK: &str = "fink.column";
+pub use fink_dataflow::table::marks::MARK;
 
 /// Our columns in alert tables, in the order in which they follow the survey's.
 const OWN: [&str; 9] = ["topic", "partition", "offset", "record", "kafka_timestamp", "schema_id", "ingest_time", "source", "incarnation"];

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fink_dataflow::alerts::{Passed, Tally};
-use fink_dataflow::table::entry::{DataFile, Entry, FORMAT, Removed, State, Writer};
+use fink_dataflow::table::entry::{DataFile, Entry, Removed, State, Writer};
 use fink_dataflow::{Log, Moment};
 use proptest::prelude::*;
 
@@ -88,22 +88,9 @@ impl World {
     fn start(&mut self) {
         let mut state = self.state();
         let fence = Entry {
-            format: FORMAT,
-            number: state.next,
-            nonce: format!("fence {}", state.next),
             generation: state.generation + 1,
-            moment: state.moment,
-            written_ms: 0,
             fence: Some(Writer { host: "h".to_owned(), boot: "b".to_owned(), pid: 1, started: 1 }),
-            origins: Vec::new(),
-            covered: Default::default(),
-            tallies: Vec::new(),
-            moved: Vec::new(),
-            marks: Vec::new(),
-            accepted: Default::default(),
-            routes: Vec::new(),
-            tables: Vec::new(),
-            note: String::new(),
+            ..Entry::after(&state, format!("fence {}", state.next), 0)
         };
         state.apply(&fence).expect("the fence follows");
         self.ledger.push(fence);

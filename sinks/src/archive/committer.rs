@@ -339,10 +339,7 @@ impl GroupSink for Committer {
 
 impl Keeper for Committer {
     fn stored(&self, log: &Log) -> Option<Stored> {
-        let state = self.state();
-        let known = state.logs.get(log)?;
-        let of = |coverage: &fink_dataflow::Coverage| coverage.get(log).cloned().unwrap_or_default();
-        Some(Stored { origin: known.origin, covered: of(&state.coverage), accepted: of(&state.accepted), mark: known.mark })
+        self.state().stored(log)
     }
 
     fn incarnation(&self, source: &str, topic: &str) -> Option<u32> {

@@ -7,7 +7,7 @@ use differential_dataflow::lattice::Lattice;
 use fink_dataflow::alerts::Tally;
 use fink_dataflow::message::Mark;
 use fink_dataflow::rules::Rule;
-use fink_dataflow::table::entry::{DataFile, Entry, FORMAT, Misfit, Removed, State, TableChange};
+use fink_dataflow::table::entry::{DataFile, Entry, Misfit, Removed, State, TableChange};
 use fink_dataflow::{Coverage, Log, Moment};
 
 use super::commit::{Ask, Closed, Edit, Pending, Shapes, TableEdit};
@@ -235,13 +235,7 @@ impl<'a> Body<'a> {
         let edited = edits.into_iter().map(|part| change(self.state, &pending, part.table, part.adds, part.removes, part.data_change));
         let tables = live.chain(edited).collect();
         Entry {
-            format: FORMAT,
-            number: self.state.next,
-            nonce,
-            generation: self.state.generation,
             moment: self.moment,
-            written_ms,
-            fence: None,
             origins: self.origins.into_iter().collect(),
             covered: self.covered,
             tallies: self.tallies.into_iter().collect(),
@@ -251,6 +245,7 @@ impl<'a> Body<'a> {
             routes: pending.routes,
             tables,
             note,
+            ..Entry::after(self.state, nonce, written_ms)
         }
     }
 }

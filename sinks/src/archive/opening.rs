@@ -1,7 +1,7 @@
 //! How a writer takes an archive, as state machines without threads, clock or store: the fence, and what a table lacks.
 
 use fink_dataflow::Coverage;
-use fink_dataflow::table::entry::{Entry, FORMAT, Misfit, State, Writer};
+use fink_dataflow::table::entry::{Entry, Misfit, State, Writer};
 use fink_dataflow::table::ledger::Put;
 
 /// How often the fence is put before the store is given up.
@@ -54,22 +54,10 @@ impl Taking {
     pub fn entry(&self) -> Entry {
         let Self { state, me, .. } = self;
         Entry {
-            format: FORMAT,
-            number: state.next,
-            nonce: format!("{}-{}", self.nonce, state.next),
             generation: state.generation + 1,
-            moment: state.moment,
-            written_ms: self.written_ms,
             fence: Some(me.clone()),
-            origins: Vec::new(),
-            covered: Coverage::default(),
-            tallies: Vec::new(),
-            moved: Vec::new(),
-            marks: Vec::new(),
-            accepted: Coverage::default(),
-            routes: Vec::new(),
-            tables: Vec::new(),
             note: "start".to_owned(),
+            ..Entry::after(state, format!("{}-{}", self.nonce, state.next), self.written_ms)
         }
     }
 

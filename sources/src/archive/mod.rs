@@ -82,6 +82,7 @@ type Job = (Arc<Layout>, DataFile);
 /// An archive's rows, as they were at one moment.
 pub struct Replay {
     archive: Archive,
+    ledger: Arc<Ledger>,
     selection: Selection,
     wanted: Wanted,
     routes: BTreeMap<Arc<str>, Route>,
@@ -96,7 +97,7 @@ impl Replay {
     /// When there is no archive, or it can't be read.
     pub fn open(archive: &Archive, selection: Selection, wanted: Wanted) -> Result<Self, ReplayError> {
         let there = archive.clone();
-        let (_, state) = wait(async move { Ledger::open(&there).await })?;
+        let (ledger, state) = wait(async move { Ledger::open(&there).await })?;
         if state.next == 0 {
             return Err(ReplayError::None(archive.place()));
         }
@@ -113,7 +114,7 @@ impl Replay {
             files.extend(chosen.into_iter().map(|file| (layout.clone(), file)));
             versions.push((name, version));
         }
-        Ok(Self { archive: archive.clone(), selection, wanted, routes: state.routes, versions, files })
+        Ok(Self { archive: archive.clone(), ledger: Arc::new(ledger), selection, wanted, routes: state.routes, versions, files })
     }
 
     /// The tables and the versions that are read.
@@ -138,7 +139,7 @@ impl Replay {
         let over = Arc::new(AtomicBool::new(false));
         let mut readers = Vec::new();
         for index in 0..threads.max(1) {
-            let shelf = Shelf::new(self.archive.clone(), self.routes.clone());
+            let shelf = Shelf::new(self.ledger.clone(), self.routes.clone());
             let (files, over, give) = (files.clone(), over.clone(), give.clone());
             let (archive, selection, wanted) = (self.archive.clone(), self.selection.clone(), self.wanted);
             let reader = std::thread::Builder::new().name(format!("replay-{index}")).spawn(move || {

@@ -12,7 +12,7 @@ use fink_dataflow::Log;
 use fink_dataflow::alerts::{AlertBatch, Form, Place, WriterSchema};
 use fink_dataflow::table::entry::{DataFile, Route};
 use fink_dataflow::table::store::wait;
-use fink_dataflow::table::{Archive, Ledger};
+use fink_dataflow::table::{Ledger, marks};
 
 use super::select::{Selection, Wanted, holds_bytes};
 
@@ -20,8 +20,6 @@ use super::select::{Selection, Wanted, holds_bytes};
 const OWN: [&str; 9] = ["source", "topic", "incarnation", "partition", "offset", "record", "kafka_timestamp", "ingest_time", "schema_id"];
 /// Our columns that a night is made of; files do not hold them.
 const NIGHT: [&str; 3] = ["year", "month", "day"];
-/// The key under which a table's schema says which of our columns a field is.
-const MARK: &str = "fink.column";
 
 /// How a table's rows are laid out.
 pub(super) struct Layout {
@@ -34,11 +32,9 @@ impl Layout {
     /// Of a table's schema as Delta's JSON; `None` where our columns are not marked in it.
     pub(super) fn of(table: &Arc<str>, schema: &str) -> Option<Self> {
         let schema: serde_json::Value = serde_json::from_str(schema).ok()?;
-        let fields = schema["fields"].as_array()?;
-        let named = |ours: &str| Some(fields.iter().find(|field| field["metadata"][MARK] == ours)?["name"].as_str()?.to_owned());
         let (mut own, mut night) = (<[String; 9]>::default(), <[String; 3]>::default());
         for (ours, name) in OWN.iter().chain(&NIGHT).zip(own.iter_mut().chain(&mut night)) {
-            *name = named(ours)?;
+            *name = marks::marked(&schema, ours)?.to_owned();
         }
         Some(Self { table: table.clone(), own, night })
     }
@@ -175,14 +171,14 @@ impl Places {
 
 /// The writers' schemas that were met, with the columns that are read of them.
 pub(super) struct Shelf {
-    archive: Archive,
+    ledger: Arc<Ledger>,
     routes: BTreeMap<Arc<str>, Route>,
     schemas: Vec<(String, Arc<WriterSchema>)>,
 }
 
 impl Shelf {
-    pub(super) fn new(archive: Archive, routes: BTreeMap<Arc<str>, Route>) -> Self {
-        Self { archive, routes, schemas: Vec::new() }
+    pub(super) fn new(ledger: Arc<Ledger>, routes: BTreeMap<Arc<str>, Route>) -> Self {
+        Self { ledger, routes, schemas: Vec::new() }
     }
 
     /// The schema whose fingerprint begins with `id`, with these columns.
@@ -192,8 +188,8 @@ impl Shelf {
         }
         let unknown = || ArrowError::SchemaError(format!("no writer's schema has the id {id}"));
         let route = self.routes.values().find(|route| route.fingerprint.starts_with(id) && !id.is_empty()).ok_or_else(unknown)?;
-        let (archive, fingerprint) = (self.archive.clone(), route.fingerprint.clone());
-        let text = wait(async move { Ledger::open(&archive).await?.0.schema(&fingerprint).await });
+        let (ledger, fingerprint) = (self.ledger.clone(), route.fingerprint.clone());
+        let text = wait(async move { ledger.schema(&fingerprint).await });
         let json = text.map_err(|error| ArrowError::ExternalError(Box::new(error)))?.ok_or_else(unknown)?;
         let form = if &*route.table == "alerts_raw" { Form::Raw("archived as its datum".to_owned()) } else { Form::Columns };
         let (fingerprint, name, columns) = (route.fingerprint.clone(), route.name.clone(), columns.clone());

@@ -136,8 +136,7 @@ impl Live {
         for log in logs {
             let Some(stored) = self.keeper.stored(&log) else { continue };
             let end = stored.covered.end().unwrap_or(stored.origin);
-            let first_missing = stored.missing(end).first().map_or(end, |gap| gap.start);
-            self.source.durable(&log, first_missing);
+            self.source.durable(&log, stored.first_missing(end));
         }
     }
 }
@@ -263,6 +262,7 @@ mod tests {
         }
         reader.join();
     }
+
     /// Knows a schema only after it was asked a few times.
     #[derive(Default)]
     struct Late(AtomicU32);

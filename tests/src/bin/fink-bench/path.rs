@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
+use fink::allocator::KEEP_FREED_MS;
 use fink_dataflow::budget::Budget;
 use fink_dataflow::message::{Chunk, Log, Message};
 use fink_dataflow::table::entry::State;
@@ -108,7 +109,7 @@ fn least(runs: Vec<Figure>) -> Figure {
 fn itself(log: &Path, arguments: &[&str]) -> (serde_json::Value, Usage, Duration) {
     let mut command = Command::new(std::env::current_exe().expect("a process knows its program"));
     // The program gives itself this setting of the allocator.
-    command.args(arguments).env("MIMALLOC_PURGE_DELAY", "10000");
+    command.args(arguments).env(KEEP_FREED_MS.0, KEEP_FREED_MS.1);
     let mut run = Run::of(command, log);
     let usage = run.succeed(Duration::from_secs(600));
     let wall = run.age();

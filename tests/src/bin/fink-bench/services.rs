@@ -161,7 +161,11 @@ pub(crate) fn upto(arguments: &UptoArguments) {
         }
         let (busy, settled) = (bytes(busy), bytes(resident()));
         let (loaded, megabytes) = (loaded.as_secs_f64(), (with_rows - empty) as f64 / 1e6);
-        println!("| {upto:?} | {:.1} | {:.1} | {busy:.0} | {settled:.0} | {loaded:.2} s | {megabytes:.0} |", per(cpu, alerts), per(last, alerts / 10));
+        println!(
+            "| {upto:?} | {:.1} | {:.1} | {busy:.0} | {settled:.0} | {loaded:.2} s | {megabytes:.0} |",
+            per(cpu, alerts),
+            per(last, alerts / 10)
+        );
     })
     .expect("one thread starts");
 }
