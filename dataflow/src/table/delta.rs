@@ -267,7 +267,17 @@ impl Table {
 
     fn commit(&self, entry: u64, change: &TableChange) -> Result<actions::Commit, TableError> {
         let known = self.held.as_ref().map(|held| &held.metadata);
-        actions::Commit::new(entry, change, known).map_err(|reason| TableError::Change { table: self.name.clone(), entry, reason })
+        let now = self.time_of(change)?.timestamp_millis();
+        actions::Commit::new(entry, change, known, now).map_err(|reason| TableError::Change { table: self.name.clone(), entry, reason })
+    }
+
+    /// The time that a commit tells of itself: the store's where it takes files out, since vacuum counts from there.
+    fn time_of(&self, change: &TableChange) -> Result<chrono::DateTime<chrono::Utc>, TableError> {
+        if change.removes.is_empty() {
+            return Ok(chrono::Utc::now());
+        }
+        let archive = self.archive.clone();
+        wait(async move { archive.clock().await }).map_err(self.store("ask the time"))
     }
 
     /// Puts a commit under `version`. False: another one is there.

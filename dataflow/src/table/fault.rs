@@ -134,13 +134,14 @@ pub struct FaultyStore {
     plan: Arc<Mutex<Vec<(Fault, u64)>>>,
     struck: Arc<AtomicU64>,
     age_ms: Arc<AtomicU64>,
+    ahead_ms: Arc<AtomicU64>,
 }
 
 impl FaultyStore {
     /// `inner`, without any fault yet.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, plan: Arc::default(), struck: Arc::default(), age_ms: Arc::default() }
+        Self { inner, plan: Arc::default(), struck: Arc::default(), age_ms: Arc::default(), ahead_ms: Arc::default() }
     }
 
     /// From now on every object looks that much older than it is, but those that are put to ask the time (`_fink/clock/`).
@@ -148,7 +149,13 @@ impl FaultyStore {
         self.age_ms.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// From now on the store's clock looks ahead of this machine's by that much.
+    pub fn ahead(&self, by: Duration) {
+        self.ahead_ms.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     fn aged(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        meta.last_modified += Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
         if !meta.location.as_ref().contains("_fink/clock/") {
             meta.last_modified -= Duration::from_millis(self.age_ms.load(Ordering::Relaxed));
         }

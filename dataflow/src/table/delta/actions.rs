@@ -110,21 +110,21 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    /// The commit by which `entry` makes `change` to a table of which `known` is known; `None`: it is created.
+    /// The commit by which `entry` makes `change` at `now_ms` (milliseconds since 1970 UTC) to a table of which `known` is known;
+    /// `None`: it is created.
     ///
     /// # Errors
     /// Why the change can't be made.
-    pub(super) fn new(entry: u64, change: &TableChange, known: Option<&Metadata>) -> Result<Self, String> {
-        let now = chrono::Utc::now().timestamp_millis();
+    pub(super) fn new(entry: u64, change: &TableChange, known: Option<&Metadata>, now_ms: i64) -> Result<Self, String> {
         let nonce = uuid::Uuid::new_v4().to_string();
-        let metadata = metadata(change, known, now)?;
+        let metadata = metadata(change, known, now_ms)?;
         let (operation, mode) = match (known, change.data_change) {
             (None, _) => ("CREATE TABLE", None),
             (Some(_), true) => ("WRITE", Some(("mode", "Append"))),
             (Some(_), false) => ("OPTIMIZE", None),
         };
         let mut actions = vec![Action::CommitInfo(CommitInfo {
-            timestamp: now,
+            timestamp: now_ms,
             operation,
             operation_parameters: mode.into_iter().collect(),
             is_blind_append: known.is_some() && change.schema.is_none() && change.removes.is_empty(),
@@ -137,13 +137,13 @@ impl Commit {
         if known.is_none_or(|known| known.schema_string != metadata.schema_string) {
             actions.push(Action::MetaData(&metadata));
         }
-        actions.push(Action::Txn(Transaction { app_id: APPLICATION, version: entry, last_updated: now }));
+        actions.push(Action::Txn(Transaction { app_id: APPLICATION, version: entry, last_updated: now_ms }));
         for file in &change.adds {
             actions.push(Action::Add(add(file, &metadata, change.data_change)?));
         }
         for file in &change.removes {
             plain(&file.path)?;
-            actions.push(Action::Remove(Remove { path: &file.path, deletion_timestamp: now, data_change: change.data_change }));
+            actions.push(Action::Remove(Remove { path: &file.path, deletion_timestamp: now_ms, data_change: change.data_change }));
         }
         let mut lines = Vec::new();
         for action in &actions {

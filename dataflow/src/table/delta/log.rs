@@ -27,7 +27,7 @@ const CLEANED_AT_ONCE: usize = 500;
 pub struct Tombstone {
     /// Its path below the table's folder.
     pub path: String,
-    /// When it was taken out, in milliseconds since 1970 UTC by the clock of the process that did.
+    /// When it was taken out, in milliseconds since 1970 UTC by the store's clock.
     pub deleted_ms: i64,
 }
 

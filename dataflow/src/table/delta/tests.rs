@@ -134,6 +134,22 @@ fn compaction_checkpoint_and_cleaning_leave_the_same_table() {
 }
 
 #[test]
+fn a_removal_is_dated_by_the_stores_clock() {
+    for place in places() {
+        let mut one = table(&place);
+        add(&mut one, 0..2);
+        place.store.ahead(Duration::from_secs(7200));
+        let removes = vec![Removed { path: "day=3/f0000.parquet".to_owned(), rows: 0 }];
+        let before = chrono::Utc::now().timestamp_millis();
+        one.apply(2, &change(&name(), Some(1), Vec::new(), removes)).expect("it follows");
+        let removed = table(&place).removed().expect("it lists");
+        assert_eq!(removed.len(), 1);
+        // A host's clock that is behind would let vacuum take the file from its readers.
+        assert!(removed[0].deleted_ms >= before + 7_199_000, "{removed:?} {before}");
+    }
+}
+
+#[test]
 fn cleaning_keeps_what_a_reader_of_the_last_while_opened() {
     let place = memory();
     let mut one = table(&place);
