@@ -72,6 +72,9 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
             graph.abandon();
             return Err(anyhow!(why));
         }
+        if graph.writer_has_ended() {
+            return Err(graph.give_up());
+        }
         let progress = graph.reader.progress();
         let (mut figures, caught_up) = graph.gauges.read(&progress);
         graph.lags.note(&progress, run.lanes);
@@ -188,6 +191,9 @@ impl Running {
                 self.abandon();
                 return Err(anyhow!(why));
             }
+            if self.writer_has_ended() {
+                return Err(self.give_up());
+            }
             std::thread::sleep(LOOK / 4);
         }
         let progress = self.reader.progress();
@@ -200,6 +206,20 @@ impl Running {
         }
         self.gauges.committer.clone().stop()?;
         Ok(self.gauges.read(&progress))
+    }
+
+    /// Whether a writer ended while it was needed.
+    fn writer_has_ended(&self) -> bool {
+        let working = self.workers.guards().iter().any(|worker| !worker.is_finished());
+        self.writers.iter().any(WriterThread::has_ended) && working
+    }
+
+    /// Why a writer ended. What did that would do it again: it counts as a death, and the third start looks for the message.
+    fn give_up(mut self) -> anyhow::Error {
+        let ended = self.writers.iter().position(WriterThread::has_ended).map(|index| self.writers.swap_remove(index));
+        let why = ended.and_then(|writer| writer.join().err()).map_or_else(|| anyhow!("it ended too early"), anyhow::Error::from);
+        std::mem::forget(self);
+        why.context("a writer can't go on; nothing is lost: start again, and what it stumbles over is found and rejected")
     }
 
     /// Leaves all threads to the end of the process.

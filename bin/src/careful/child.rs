@@ -13,12 +13,17 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use fink_operators::decode::envelope::framed_id;
 use fink_operators::decode::{Alone, SchemaBook};
+use fink_sinks::archive::files::rehearse;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// The hidden command.
 pub(crate) const COMMAND: &str = "decode-alone";
 /// What it says when it has decoded a message, or found that it can't be.
 const LIVES: u8 = 1;
+/// What it says before the reason when what it has decoded can't be written.
+const UNWRITABLE: u8 = 2;
+/// A reason is not longer than this.
+const REASON_BYTES: usize = 1 << 12;
 /// Processor time after which a child ends, in seconds; the next one goes on.
 const PROCESSOR_S: u64 = 300;
 
@@ -62,11 +67,20 @@ pub struct Question<'a> {
     pub payload: &'a [u8],
 }
 
+/// What a child that lived through a message says of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It does no harm.
+    Harmless,
+    /// A writer would end for it, and why.
+    Unwritable(String),
+}
+
 /// A child process.
 pub struct Child {
     process: std::process::Child,
     questions: BufWriter<ChildStdin>,
-    answers: Receiver<()>,
+    answers: Receiver<Answer>,
     limits: Limits,
 }
 
@@ -84,26 +98,25 @@ impl Child {
         let (questions, from) = pipes.ok_or_else(|| io::Error::other("the child has no pipes"))?;
         let (give, answers) = bounded(1);
         std::thread::Builder::new().name("child-answers".into()).spawn(move || {
-            for answer in BufReader::new(from).bytes() {
-                // Whatever else it says is not for us; when nobody listens, nobody asks.
-                if !matches!(answer, Ok(LIVES)) || give.send(()).is_err() {
-                    return;
-                }
-            }
+            let mut from = BufReader::new(from);
+            // Whatever else it says is not for us; when nobody listens, nobody asks.
+            while let Some(answer) = answer(&mut from)
+                && give.send(answer).is_ok()
+            {}
         })?;
         Ok(Self { process, questions: BufWriter::new(questions), answers, limits: limits.clone() })
     }
 
-    /// Has a message decoded.
+    /// Has a message decoded, and its rows written to a file in memory.
     ///
     /// # Errors
     /// What became of the child, when it did not live through it.
-    pub fn ask(&mut self, question: &Question<'_>) -> Result<(), String> {
+    pub fn ask(&mut self, question: &Question<'_>) -> Result<Answer, String> {
         // A child that has ended takes no question; how it ended is seen below.
         let asked = write(&mut self.questions, question).is_ok();
         let answer = if asked { self.answers.recv_timeout(self.limits.answer) } else { Err(RecvTimeoutError::Disconnected) };
         match answer {
-            Ok(()) => Ok(()),
+            Ok(answer) => Ok(answer),
             Err(RecvTimeoutError::Timeout) => Err(format!("decoding it did not end within {:?}", self.limits.answer)),
             Err(RecvTimeoutError::Disconnected) => {
                 let ended = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -130,6 +143,30 @@ fn write(to: &mut impl Write, question: &Question<'_>) -> io::Result<()> {
     part(&[u8::from(question.is_bare)])?;
     part(question.schema.as_deref().unwrap_or_default().as_bytes())?;
     part(question.payload)?;
+    to.flush()
+}
+
+/// What the child says next; `None` when it has no more to say.
+fn answer(from: &mut impl Read) -> Option<Answer> {
+    let mut said = [0];
+    from.read_exact(&mut said).ok()?;
+    match said[0] {
+        LIVES => Some(Answer::Harmless),
+        UNWRITABLE => Some(Answer::Unwritable(String::from_utf8_lossy(&part(from).ok()??).into_owned())),
+        _ => None,
+    }
+}
+
+fn tell(to: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    match answer {
+        Answer::Harmless => to.write_all(&[LIVES])?,
+        Answer::Unwritable(why) => {
+            let why = &why.as_bytes()[..why.len().min(REASON_BYTES)];
+            to.write_all(&[UNWRITABLE])?;
+            to.write_all(&(why.len() as u64).to_le_bytes())?;
+            to.write_all(why)?;
+        }
+    }
     to.flush()
 }
 
@@ -170,9 +207,26 @@ pub fn serve(memory_bytes: u64) -> anyhow::Result<ExitCode> {
             None => {}
         }
         // Whether it is archived or rejected is found out again where it counts.
-        let _ = decoder.decode(payload, &topic);
-        to.write_all(&[LIVES])?;
-        to.flush()?;
+        let rehearsed = rehearse(&decoder.whole(payload, &topic));
+        tell(&mut to, &rehearsed.map_or_else(|error| Answer::Unwritable(error.to_string()), |()| Answer::Harmless))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_child_says_is_understood() {
+        let long = "x".repeat(2 * REASON_BYTES);
+        let answers = [Answer::Unwritable("no such column".into()), Answer::Harmless, Answer::Unwritable(String::new())];
+        let mut said = Vec::new();
+        answers.iter().chain([&Answer::Unwritable(long)]).for_each(|answer| tell(&mut said, answer).expect("memory takes it"));
+        let mut from = said.as_slice();
+        let heard: Vec<Answer> = std::iter::from_fn(|| answer(&mut from)).collect();
+        assert_eq!(heard[..3], answers);
+        assert_eq!(heard[3..], [Answer::Unwritable("x".repeat(REASON_BYTES))]);
+        assert_eq!(answer(&mut [7].as_slice()), None, "what a library prints is no answer");
+    }
 }

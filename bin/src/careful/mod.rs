@@ -1,10 +1,11 @@
 //! Messages that kill the process that decodes them: found out in a child process, and rejected.
 //!
-//! A panic while decoding costs one message (see [`fink_operators::decode`]); what overruns the stack, the memory or the time
-//! ends the process, and would again after each restart. So each start leaves a note of where it begins ([`Deaths`]), and
-//! an end in order takes it away. Where two processes in a row died and the coverage of a log did not move, its next
-//! messages are first decoded one by one in a child ([`Child`]). What ends or stops that one too, alone in a fresh child,
-//! is entered in the book of schemas, and decoding rejects it with the reason. All others are decoded as ever.
+//! A panic while decoding costs one message (see [`fink_operators::decode`]); what overruns the stack, the memory or the time,
+//! or is decoded and then can't be written, ends the process, and would again after each restart. So each start leaves a note
+//! of where it begins ([`Deaths`]), and an end in order takes it away. Where two processes in a row died and the coverage of a
+//! log did not move, its next messages are first decoded and written one by one in a child ([`Child`]). What ends or stops
+//! that one too, alone in a fresh child, is entered in the book of schemas, and decoding rejects it with the reason. All
+//! others are decoded as ever.
 
 mod child;
 mod deaths;
@@ -21,7 +22,7 @@ use fink_sources::schemas::{Ensured, Schemas};
 use tracing::{error, info, warn};
 
 pub(crate) use child::COMMAND;
-pub use child::{Child, Limits, Question, can_reexecute, serve, this_is_fink};
+pub use child::{Answer, Child, Limits, Question, can_reexecute, serve, this_is_fink};
 pub use deaths::{Deaths, SUSPECTED};
 
 /// [`Schemas`] that also has messages under suspicion decoded in a child first.
@@ -72,7 +73,8 @@ impl Careful {
                 None => held.insert(Child::start(&Limits::default())?),
             };
             match child.ask(question) {
-                Ok(()) => return Ok(None),
+                Ok(Answer::Harmless) => return Ok(None),
+                Ok(Answer::Unwritable(why)) => return Ok(Some(format!("its rows can't be written: {why}"))),
                 Err(why) => reason = Some(why),
             }
             *held = None;

@@ -264,15 +264,20 @@ impl Alone {
     /// # Errors
     /// The fault for which it is rejected.
     pub fn decode(&mut self, payload: Bytes, topic: &str) -> Result<u64, Fault> {
-        let log = Arc::new(Log::new("", topic, 0, 0));
-        let message = Message { offset: 0, timestamp_ms: None, key: None, payload: Some(payload) };
-        let claim = fink_dataflow::budget::Budget::new(1).take(0);
-        let chunk = Chunk { log, span: 0..1, messages: vec![message], received_us: 0 };
-        let decoded = self.decoder.decode(vec![(chunk, Arc::new(claim))]);
+        let decoded = self.whole(payload, topic);
         match decoded.rejects.into_iter().next() {
             Some(reject) => Err(Fault::new(reject.fault, reject.reason)),
             None => Ok(decoded.passed[0].tally.rows),
         }
+    }
+
+    /// Decodes one message on its own. Returns its rows, or the reject that it is.
+    pub fn whole(&mut self, payload: Bytes, topic: &str) -> Decoded {
+        let log = Arc::new(Log::new("", topic, 0, 0));
+        let message = Message { offset: 0, timestamp_ms: None, key: None, payload: Some(payload) };
+        let claim = fink_dataflow::budget::Budget::new(1).take(0);
+        let chunk = Chunk { log, span: 0..1, messages: vec![message], received_us: 0 };
+        self.decoder.decode(vec![(chunk, Arc::new(claim))])
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::error::ArrowError;
-use fink_dataflow::alerts::{AlertBatch, Reject};
+use fink_dataflow::alerts::{AlertBatch, Decoded, Reject};
 use fink_dataflow::message::Log;
-use fink_dataflow::table::entry::DataFile;
+use fink_dataflow::table::entry::{DataFile, State};
 use object_store::PutPayload;
 use parquet::errors::ParquetError;
 use uuid::Uuid;
@@ -213,6 +213,19 @@ impl Files {
         let Some((key, file)) = self.open.pop_first() else { return Ok(None) };
         file.close(key, self.generation).map(Some)
     }
+}
+
+/// Writes rows to files that nobody keeps: whether they can be written at all.
+///
+/// # Errors
+/// What a writer would have ended for.
+pub fn rehearse(decoded: &Decoded) -> Result<(), FilesError> {
+    let routes = Routes::new(&State::default()).expect("an empty state has no schema that could be wrong");
+    let mut files = Files::new(Arc::new(routes), Memory::new(usize::MAX, 1), 0);
+    decoded.alerts.iter().try_for_each(|batch| files.alerts(batch))?;
+    files.rejects(&decoded.rejects)?;
+    while files.close_first()?.is_some() {}
+    Ok(())
 }
 
 impl OpenFile {

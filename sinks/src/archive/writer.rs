@@ -110,14 +110,12 @@ pub struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Gives the writer something to make durable, and returns its number.
-    ///
-    /// # Panics
-    /// When the writer's thread is gone: it never ends before its handle.
+    /// Gives the writer something to make durable, and returns its number. Nothing becomes durable of what is given to a writer
+    /// that has ended: ask its [`WriterThread`] why.
     pub fn take(&mut self, moment: Moment, decoded: Vec<Decoded>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.commands.send(Command::Take(number, moment, decoded)).expect("the writer outlives its handle");
+        drop(self.commands.send(Command::Take(number, moment, decoded)));
         number
     }
 
@@ -231,6 +229,12 @@ pub struct WriterThread {
 }
 
 impl WriterThread {
+    /// Whether the thread has ended: before its handle is dropped, by an error only.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until the thread has ended: after its handle was dropped, and all its groups were handed on.
     ///
     /// # Errors

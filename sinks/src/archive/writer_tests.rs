@@ -8,6 +8,7 @@ use fink_dataflow::budget::Budget;
 use fink_dataflow::table::entry::State;
 use fink_dataflow::table::fault::{Call, Fault, FaultyStore, Kind};
 
+use super::super::files::rehearse;
 use super::super::properties::COARSE_ROWS;
 use super::super::samples::{batch, decoded, offsets, reject, ztf};
 use super::*;
@@ -217,4 +218,23 @@ fn the_thread_closes_groups_by_its_clock_and_waits_for_a_slow_committer() {
     drop(handle);
     thread.join().expect("ended");
     assert_eq!(groups.iter().flat_map(|group| group.passed).count(), 5);
+}
+
+#[test]
+fn a_writer_that_cannot_go_on_says_why_and_so_does_a_rehearsal() {
+    let mut unfit = one(0..3);
+    unfit.schema = ztf(true);
+    let part = || decoded(vec![unfit.clone()], vec![]);
+    assert!(matches!(rehearse(&decoded(vec![one(0..3)], vec![reject(4)])), Ok(())));
+    assert!(matches!(rehearse(&part()), Err(FilesError::Arrow(_))));
+    let (mut handle, thread) = start(options(), shared(&Archive::in_memory(), usize::MAX, |_| {})).expect("started");
+    assert!(!thread.has_ended());
+    handle.take(Moment::new(0, 1), vec![part()]);
+    while !thread.has_ended() {
+        std::thread::yield_now();
+    }
+    // Whoever does not know yet may go on giving.
+    handle.take(Moment::new(0, 2), vec![decoded(vec![one(3..4)], vec![])]);
+    assert!(handle.durable().is_empty());
+    assert!(matches!(thread.join(), Err(FilesError::Arrow(_))));
 }
