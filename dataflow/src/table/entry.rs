@@ -72,7 +72,7 @@ pub struct Entry {
 pub struct Writer {
     /// The host's name.
     pub host: String,
-    /// The kernel's boot id: a pid means nothing after a reboot.
+    /// The kernel's boot id and the process's namespace of pids: a pid means nothing after a reboot or in another container.
     pub boot: String,
     /// The process id.
     pub pid: u32,

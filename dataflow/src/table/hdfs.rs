@@ -33,8 +33,6 @@ use super::store::{runtime, within};
 
 /// How long one call or one piece of a stream may take: a NameNode's restart was seen to stall calls for 12 s.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one attempt of a small put may take; another one, on other nodes, may well be faster.
-const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// What every client of ours is told; options given by the user win.
 const DEFAULTS: [(&str, &str); 1] = [("dfs.client.block.write.replace-datanode-on-failure.best-effort", "true")];
@@ -58,16 +56,14 @@ impl Hdfs {
         Ok(Self { inner: HdfsObjectStore::new(client.clone()), client, name: service.to_string() })
     }
 
-    /// One attempt to put a small file: written under a name of its own, then renamed.
+    /// One attempt to put a file: written under a name of its own, then renamed. It ends when a step of it stands still.
     async fn attempt(&self, location: &Path, payload: PutPayload, overwrite: bool, attempt: u32) -> std::result::Result<(), HdfsError> {
         let mut draft = Draft::begin(&self.client, location, attempt).await?;
         let done = async {
             draft.write(payload).await?;
             draft.finish(overwrite).await
         };
-        let done = tokio::time::timeout(ATTEMPT, done)
-            .await
-            .unwrap_or_else(|_| Err(HdfsError::OperationFailed(format!("no answer within {ATTEMPT:?} to a put of {location}"))));
+        let done = done.await;
         if done.is_err() {
             draft.discard().await;
         }
@@ -130,8 +126,7 @@ impl ObjectStore for Hdfs {
             }
         };
         for attempt in 1.. {
-            let tried = tokio::time::timeout(ATTEMPT * 2, self.attempt(location, payload.clone(), overwrite, attempt)).await;
-            match tried.unwrap_or_else(|_| Err(HdfsError::OperationFailed(format!("no answer to a put of {location}")))) {
+            match self.attempt(location, payload.clone(), overwrite, attempt).await {
                 Ok(()) => break,
                 Err(error) if attempt == ATTEMPTS || matches!(error, HdfsError::AlreadyExists(_)) => return Err(store_error(error)),
                 Err(error) => tracing::debug!(%location, attempt, %error, "put failed, tried again"),

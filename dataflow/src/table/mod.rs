@@ -6,6 +6,7 @@ pub mod entry;
 pub mod fault;
 mod hdfs;
 pub mod ledger;
+pub mod leftovers;
 mod local;
 pub mod marks;
 pub mod object;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::runtime::{Handle, Runtime};
 use url::Url;
 
@@ -24,6 +24,9 @@ use super::local::Local;
 /// How long one small read or write of a store may take before it counts as failed: longer than a NameNode's restart
 /// was seen to stall a call (12 s).
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request to S3 may take, if the user does not say. The client's default of 30 s cuts off the whole put of a large
+/// file on a slow line, each time anew; what writes files bounds them by their size.
+const S3_TIMEOUT: &str = "300 seconds";
 
 /// Why an archive can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +127,9 @@ fn local(folder: &std::path::Path) -> Result<Archive, StoreError> {
 
 fn s3(url: &Url, options: &BTreeMap<String, String>) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::from_env().with_url(url.as_str());
+    if std::env::var_os("AWS_TIMEOUT").is_none() {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), S3_TIMEOUT);
+    }
     for (key, value) in options {
         builder = builder.with_config(key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>()?, value);
     }

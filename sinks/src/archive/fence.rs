@@ -92,7 +92,10 @@ pub fn this_process() -> io::Result<Writer> {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
     let pid = std::process::id();
     let started = start_time(pid)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
-    Ok(Writer { host: read("/proc/sys/kernel/hostname")?, boot: read("/proc/sys/kernel/random/boot_id")?, pid, started })
+    // A pid means nothing in another container either, whose host may have the same name.
+    let namespace = fs::read_link("/proc/self/ns/pid")?;
+    let boot = format!("{} {}", read("/proc/sys/kernel/random/boot_id")?, namespace.display());
+    Ok(Writer { host: read("/proc/sys/kernel/hostname")?, boot, pid, started })
 }
 
 /// Whether the writer's process lives; it must be of this host and boot.

@@ -1,6 +1,5 @@
 //! How a writer takes an archive, as state machines without threads, clock or store: the fence, and what a table lacks.
 
-use fink_dataflow::Coverage;
 use fink_dataflow::table::entry::{Entry, Misfit, State, Writer};
 use fink_dataflow::table::ledger::Put;
 

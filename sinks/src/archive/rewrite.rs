@@ -256,7 +256,10 @@ impl Output {
             };
             for piece in pieces {
                 parts.put(piece);
-                parts.wait_for_capacity(PARTS_MAX).await?;
+                if let Err(error) = parts.wait_for_capacity(PARTS_MAX).await {
+                    abort(parts).await;
+                    return Err(error);
+                }
             }
             Ok::<_, object_store::Error>(parts)
         })?;
@@ -279,6 +282,21 @@ impl Output {
             }
         })?;
         Ok(self.size)
+    }
+}
+
+/// A file that was not finished leaves nothing in the store.
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            wait(abort(parts));
+        }
+    }
+}
+
+async fn abort(parts: WriteMultipart) {
+    if let Err(error) = parts.abort().await {
+        tracing::debug!(%error, "parts of an unfinished file stay in the store");
     }
 }
 

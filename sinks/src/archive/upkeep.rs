@@ -14,6 +14,7 @@ use fink_dataflow::table::delta::{Table, TableError};
 use fink_dataflow::table::entry::Entry;
 use fink_dataflow::table::fault::failpoint;
 use fink_dataflow::table::ledger::{Ledger, LedgerError};
+use fink_dataflow::table::leftovers::Sweep;
 use fink_dataflow::table::store::wait;
 use tracing::{debug, info, warn};
 
@@ -163,6 +164,19 @@ impl Upkeep {
         }
     }
 
+    /// Takes away what killed processes left in the archive and no table shows.
+    fn sweep(&self, sweep: Sweep) {
+        if !still_ours(&self.ledger, &self.shared) {
+            return;
+        }
+        let archive = self.shared.archive.clone();
+        match wait(async move { sweep.sweep(&archive).await }) {
+            Ok(0) => {}
+            Ok(files) => info!(files, "leftovers of killed processes swept"),
+            Err(error) => warn!(error = %chain(&error), "leftovers not swept"),
+        }
+    }
+
     fn vacuum(&mut self) {
         let (ledger, shared) = (Arc::clone(&self.ledger), Arc::clone(&self.shared));
         let archive = shared.archive.clone();
@@ -185,6 +199,7 @@ impl Upkeep {
             let forget = TimeDelta::from_std(self.options.file_retention * 2).unwrap_or(TimeDelta::MAX);
             kept.removed.retain(|_, removed| now - *removed <= forget);
         }
+        self.sweep(Sweep { generation: by.generation, now, retention: by.retention });
     }
 }
 

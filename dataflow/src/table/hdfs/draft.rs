@@ -17,6 +17,11 @@ const ASKED_AGAIN: Duration = Duration::from_millis(60);
 const ASKED_TIMES: u32 = 20;
 /// How often the writing of a small file, or the start of a large one, is tried.
 pub(super) const ATTEMPTS: u32 = 14;
+/// How long one step of a put may take: its beginning, a piece of its bytes, its end. Another attempt, on other nodes, may
+/// well be faster. A large file takes as long as it takes, while its pieces go.
+const STEP: Duration = Duration::from_secs(5);
+/// Bytes of a piece: slower than this in a step is standing still.
+const PIECE: usize = 1 << 20;
 /// The pause after the first attempt; it doubles from there on, up to a second.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -38,6 +43,14 @@ fn copies(attempt: u32) -> Option<u32> {
     }
 }
 
+/// One step of a put, bounded.
+async fn step<T>(what: &str, path: &str, done: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(STEP, done).await {
+        Ok(result) => result,
+        Err(_) => Err(HdfsError::OperationFailed(format!("{what} {path}: no answer within {STEP:?}"))),
+    }
+}
+
 /// A file that is being written.
 pub(super) struct Draft {
     client: Client,
@@ -56,29 +69,38 @@ impl Draft {
         let (folder, name) = target.rsplit_once('/').ok_or_else(|| HdfsError::InvalidPath(target.clone()))?;
         // Dotted: readers pass over it.
         let temporary = format!("{folder}/.{name}.{}.tmp", uuid::Uuid::new_v4().simple());
-        let file = client.create(&temporary, WriteOptions::default()).await?;
-        let mut draft = Self { client: client.clone(), file, temporary, target, length: 0, copies: None };
-        if let Some(fewer) = copies(attempt) {
-            let configured = client.get_file_info(&draft.temporary).await?.replication.filter(|copies| *copies > fewer);
+        let begun = async {
+            let file = client.create(&temporary, WriteOptions::default()).await?;
+            let Some(fewer) = copies(attempt) else { return Ok((file, None)) };
+            let configured = client.get_file_info(&temporary).await?.replication.filter(|copies| *copies > fewer);
             if configured.is_some() {
-                client.set_replication(&draft.temporary, fewer).await?;
+                client.set_replication(&temporary, fewer).await?;
             }
-            draft.copies = configured;
-        }
-        Ok(draft)
+            Ok((file, configured))
+        };
+        let (file, copies) = step("beginning", &target, begun).await?;
+        Ok(Self { client: client.clone(), file, temporary, target, length: 0, copies })
     }
 
     /// Adds to its end.
     pub(super) async fn write(&mut self, payload: PutPayload) -> Result<()> {
-        for bytes in payload {
-            self.length += bytes.len();
-            self.file.write_bytes(bytes).await?;
+        for mut bytes in payload {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                self.length += piece.len();
+                step("writing", &self.target, self.file.write_bytes(piece)).await?;
+            }
         }
         Ok(())
     }
 
     /// Closes the file and puts it in its place.
     pub(super) async fn finish(&mut self, overwrite: bool) -> Result<()> {
+        let target = self.target.clone();
+        step("ending", &target, self.end(overwrite)).await
+    }
+
+    async fn end(&mut self, overwrite: bool) -> Result<()> {
         self.close().await?;
         self.client.rename(&self.temporary, &self.target, overwrite).await?;
         if let Some(copies) = self.copies
@@ -89,9 +111,10 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes it away. Best effort: where it was renamed it is there no more, and what stays is swept as an orphan.
+    /// Takes it away. Best effort: where it was renamed it is there no more, and what stays is swept one day (see
+    /// [`crate::table::leftovers`]).
     pub(super) async fn discard(self) {
-        if let Err(error) = self.client.delete(&self.temporary, false).await {
+        if let Err(error) = step("discarding", &self.temporary, self.client.delete(&self.temporary, false)).await {
             tracing::debug!(path = self.temporary, %error, "unfinished file stays");
         }
     }
