@@ -72,7 +72,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
             graph.abandon();
             return Err(anyhow!(why));
         }
-        if graph.writer_has_ended() {
+        if graph.writer_has_failed() {
             return Err(graph.give_up());
         }
         let progress = graph.reader.progress();
@@ -191,7 +191,7 @@ impl Running {
                 self.abandon();
                 return Err(anyhow!(why));
             }
-            if self.writer_has_ended() {
+            if self.writer_has_failed() {
                 return Err(self.give_up());
             }
             std::thread::sleep(LOOK / 4);
@@ -208,16 +208,15 @@ impl Running {
         Ok(self.gauges.read(&progress))
     }
 
-    /// Whether a writer ended while it was needed.
-    fn writer_has_ended(&self) -> bool {
-        let working = self.workers.guards().iter().any(|worker| !worker.is_finished());
-        self.writers.iter().any(WriterThread::has_ended) && working
+    /// Whether a writer can't go on.
+    fn writer_has_failed(&self) -> bool {
+        self.writers.iter().any(WriterThread::has_failed)
     }
 
     /// Why a writer ended. What did that would do it again: it counts as a death, and the third start looks for the message.
     fn give_up(mut self) -> anyhow::Error {
-        let ended = self.writers.iter().position(WriterThread::has_ended).map(|index| self.writers.swap_remove(index));
-        let why = ended.and_then(|writer| writer.join().err()).map_or_else(|| anyhow!("it ended too early"), anyhow::Error::from);
+        let failed = self.writers.iter().position(WriterThread::has_failed).map(|index| self.writers.swap_remove(index));
+        let why = failed.and_then(|writer| writer.join().err()).map_or_else(|| anyhow!("it ended too early"), anyhow::Error::from);
         std::mem::forget(self);
         why.context("a writer can't go on; nothing is lost: start again, and what it stumbles over is found and rejected")
     }

@@ -1,6 +1,7 @@
 //! Faults on purpose: a process that dies at a named point, and a store that fails, lies or hangs.
 //!
-//! [`failpoint`] is compiled into the program and costs one load when `FINK_FAILPOINT` is unset; kill tests set it.
+//! [`failpoint`] is compiled into the program and costs one load when `FINK_FAILPOINT` is unset; kill tests set it. So is
+//! [`pace`], by which a load test has hours of the store's time pass in minutes.
 //! [`FaultyStore`] wraps a store in tests of everything that puts, reads or deletes.
 
 use std::fmt;
@@ -83,6 +84,22 @@ pub fn failpoint_on(name: &str, bytes: &[u8]) {
     kill_process(getpid(), Signal::KILL).expect("a process may signal itself");
 }
 
+static PACE: LazyLock<f64> = LazyLock::new(|| {
+    let pace = std::env::var("FINK_STORE_PACE").ok().and_then(|text| text.parse().ok());
+    pace.filter(|pace: &f64| pace.is_finite() && *pace >= 1.0).unwrap_or(1.0)
+});
+
+/// How many times as fast as ours the stores' clocks run: `FINK_STORE_PACE`, by which a load test plays hours in minutes; else 1.
+#[must_use]
+pub fn pace() -> f64 {
+    *PACE
+}
+
+/// The store, with a clock that runs at [`pace`].
+pub(super) fn paced(store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    if pace() > 1.0 { Arc::new(FaultyStore { pace: pace(), ..FaultyStore::new(store) }) } else { store }
+}
+
 /// What a store is asked to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Call {
@@ -135,13 +152,14 @@ pub struct FaultyStore {
     struck: Arc<AtomicU64>,
     age_ms: Arc<AtomicU64>,
     ahead_ms: Arc<AtomicU64>,
+    pace: f64,
 }
 
 impl FaultyStore {
     /// `inner`, without any fault yet.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, plan: Arc::default(), struck: Arc::default(), age_ms: Arc::default(), ahead_ms: Arc::default() }
+        Self { inner, plan: Arc::default(), struck: Arc::default(), age_ms: Arc::default(), ahead_ms: Arc::default(), pace: 1.0 }
     }
 
     /// From now on every object looks that much older than it is, but those that are put to ask the time (`_fink/clock/`).
@@ -156,6 +174,11 @@ impl FaultyStore {
 
     fn aged(&self, mut meta: ObjectMeta) -> ObjectMeta {
         meta.last_modified += Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
+        if self.pace > 1.0 {
+            // The clocks agree at the beginning of 1970, whatever process asks.
+            let ms = meta.last_modified.timestamp_millis() as f64 * self.pace;
+            meta.last_modified = chrono::DateTime::from_timestamp_millis(ms as i64).unwrap_or(meta.last_modified);
+        }
         if !meta.location.as_ref().contains("_fink/clock/") {
             meta.last_modified -= Duration::from_millis(self.age_ms.load(Ordering::Relaxed));
         }

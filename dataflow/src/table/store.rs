@@ -18,6 +18,7 @@ use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutPay
 use tokio::runtime::{Handle, Runtime};
 use url::Url;
 
+use super::fault::paced;
 use super::hdfs::Hdfs;
 use super::local::Local;
 
@@ -90,6 +91,12 @@ impl fmt::Display for Archive {
 /// # Errors
 /// When the text names no place, or the folder can't be created.
 pub fn open(place: &str, options: &BTreeMap<String, String>) -> Result<Archive, StoreError> {
+    let archive = find(place, options)?;
+    let store = paced(Arc::clone(archive.store()));
+    Ok(archive.with_store(store))
+}
+
+fn find(place: &str, options: &BTreeMap<String, String>) -> Result<Archive, StoreError> {
     let wrong = |reason: &str| StoreError::Place { place: place.to_owned(), reason: reason.to_owned() };
     if place.trim().is_empty() {
         return Err(wrong("it is empty"));

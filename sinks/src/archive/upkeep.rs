@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fink_dataflow::table::delta::{Table, TableError};
 use fink_dataflow::table::entry::Entry;
-use fink_dataflow::table::fault::failpoint;
+use fink_dataflow::table::fault::{failpoint, pace};
 use fink_dataflow::table::ledger::{Ledger, LedgerError};
 use fink_dataflow::table::leftovers::Sweep;
 use fink_dataflow::table::store::wait;
@@ -62,6 +62,7 @@ impl Upkeep {
             warn!(asked = ?options.file_retention, used = ?FILE_RETENTION_MAX, "file retention is longer than table logs remember");
             options.file_retention = FILE_RETENTION_MAX;
         }
+        options.vacuum_every = options.vacuum_every.map(|every| every.div_f64(pace()));
         // A writer that never lives for a hundred commits must not let the logs grow.
         let (every, next) = (options.checkpoint_every.max(1), shared.state().next);
         let kept = |version: u64| Kept { commits: version % every, checkpoints: version / every, ..Kept::default() };

@@ -226,13 +226,14 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// A writer's thread.
 pub struct WriterThread {
     thread: JoinHandle<Result<(), FilesError>>,
+    failed: Arc<AtomicBool>,
 }
 
 impl WriterThread {
-    /// Whether the thread has ended: before its handle is dropped, by an error only.
+    /// Whether the thread has ended by an error.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Waits until the thread has ended: after its handle was dropped, and all its groups were handed on.
@@ -256,6 +257,8 @@ pub fn start(options: WriterOptions, shared: Shared) -> std::io::Result<(WriterH
     let acks = Arc::new(Acks::default());
     let handle = WriterHandle { commands, acks: Arc::clone(&acks), next: 0 };
     let name = format!("writer-{}{}", options.worker, if options.nice > 0 { "-late" } else { "" });
+    let failed = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&failed);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         // On Linux a thread's own.
         if options.nice > 0
@@ -265,11 +268,12 @@ pub fn start(options: WriterOptions, shared: Shared) -> std::io::Result<(WriterH
         }
         let result = run(&inbox, Writer::new(options, shared, acks));
         if let Err(error) = &result {
+            fails.store(true, Ordering::Release);
             tracing::error!(%error, "the writer can't go on");
         }
         result
     })?;
-    Ok((handle, WriterThread { thread }))
+    Ok((handle, WriterThread { thread, failed }))
 }
 
 fn run(inbox: &Receiver<Command>, mut writer: Writer) -> Result<(), FilesError> {

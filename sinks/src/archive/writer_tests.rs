@@ -228,9 +228,9 @@ fn a_writer_that_cannot_go_on_says_why_and_so_does_a_rehearsal() {
     assert!(matches!(rehearse(&decoded(vec![one(0..3)], vec![reject(4)])), Ok(())));
     assert!(matches!(rehearse(&part()), Err(FilesError::Arrow(_))));
     let (mut handle, thread) = start(options(), shared(&Archive::in_memory(), usize::MAX, |_| {})).expect("started");
-    assert!(!thread.has_ended());
+    assert!(!thread.has_failed());
     handle.take(Moment::new(0, 1), vec![part()]);
-    while !thread.has_ended() {
+    while !thread.has_failed() {
         std::thread::yield_now();
     }
     // Whoever does not know yet may go on giving.
