@@ -133,6 +133,18 @@ pub struct KafkaArgs {
     /// With ..ssl: the certificates that are trusted
     #[arg(long, value_name = "FILE")]
     pub ca: Option<String>,
+    /// With ..ssl: our own certificate, where the cluster asks for one
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<String>,
+    /// With ..ssl: the key of our own certificate
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<String>,
+    /// With ..ssl: the file that holds the password of that key
+    #[arg(long, value_name = "FILE")]
+    pub key_password_file: Option<String>,
+    /// The group under which durable offsets are shown to monitors [default: fink]
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
     /// A property for librdkafka; a secret as NAME=env:VARIABLE or NAME=file:PATH (may be given again)
     #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
     pub properties: Vec<(String, String)>,
@@ -168,6 +180,10 @@ impl KafkaArgs {
             ("--password-env", "password_env", &self.password_env),
             ("--password-file", "password_file", &self.password_file),
             ("--ca", "ca", &self.ca),
+            ("--certificate", "certificate", &self.certificate),
+            ("--key", "key", &self.key),
+            ("--key-password-file", "key_password_file", &self.key_password_file),
+            ("--group", "group", &self.group),
         ];
         for (flag, key, value) in texts {
             flags.extend(value.iter().map(|value| Flag { flag, section: "kafka", key, value: value.as_str().into() }));

@@ -75,7 +75,7 @@ pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<Opened> {
 #[must_use]
 pub fn kafka_config(client: &KafkaClient, topics: Topics) -> KafkaConfig {
     let mut config = KafkaConfig::new(client.brokers.clone(), topics);
-    (config.sasl, config.tls) = (client.sasl.clone(), client.tls.clone());
+    (config.group, config.sasl, config.tls) = (client.group.clone(), client.sasl.clone(), client.tls.clone());
     config.properties.extend(client.properties.clone());
     config
 }

@@ -69,6 +69,8 @@ pub struct KafkaInput {
 pub struct KafkaClient {
     /// Bootstrap servers, `host:port,...`.
     pub brokers: String,
+    /// The group under which durable offsets are shown to monitors.
+    pub group: String,
     /// Who we are, where the cluster asks.
     pub sasl: Option<Sasl>,
     /// Whom we trust, where the cluster encrypts.
@@ -80,7 +82,7 @@ pub struct KafkaClient {
 impl fmt::Debug for KafkaClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("KafkaClient");
-        shown.field("brokers", &self.brokers).field("sasl", &self.sasl).field("tls", &self.tls);
+        shown.field("brokers", &self.brokers).field("group", &self.group).field("sasl", &self.sasl).field("tls", &self.tls);
         // The values may be secrets: names only.
         shown.field("properties", &self.properties.keys()).finish()
     }

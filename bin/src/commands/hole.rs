@@ -262,6 +262,7 @@ fn elsewhere(args: &FillArgs, topic: &str) -> anyhow::Result<Elsewhere> {
         }
         None => KafkaClient {
             brokers: args.from_brokers.clone().context("--from-brokers or --from-config is needed")?,
+            group: "fink".to_owned(),
             sasl: None,
             tls: None,
             properties: BTreeMap::new(),

@@ -188,7 +188,7 @@ impl SimulatorArgs {
         options.partitions = Some(stream.partitions);
         options.seed = stream.seed;
         options.truth.clone_from(&what.truth);
-        options.registry.clone_from(&configured.config.schemas.registry);
+        options.registry = configured.registry()?;
         options.trouble = self.trouble.trouble();
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         options.threads = self.pace.threads.unwrap_or(threads).clamp(1, 64);

@@ -194,6 +194,9 @@ section! {
         key: Option<String> = Example("\"/etc/fink/fink.key\""),
         /// The file that holds the key's password.
         key_password_file: Option<String> = Example("\"/etc/fink/key-password\""),
+        /// The group under which durable offsets are shown to monitors. Nothing is read by it: where the cluster refuses it,
+        /// they just are not shown.
+        group: String = Default("\"fink\""),
         /// Anything else that librdkafka takes. A secret is given as "env:NAME" or "file:PATH".
         properties: Option<BTreeMap<String, String>> = Example("{ \"client.id\" = \"fink\" }"),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fink_sources::kafka::{Mechanism, Sasl, Secret, Tls};
+use fink_sources::kafka::{KafkaConfig, Mechanism, Sasl, Secret, Tls};
 
 use super::{ConfigError, Configured, secrets};
 use crate::serve::parse_address;
@@ -87,6 +87,9 @@ impl Configured {
         if path.is_empty() {
             return Err(wrong("is empty: name a folder, or a URL".to_owned()));
         }
+        if secrets::holds_login(path) {
+            return Err(wrong("holds a login: write the URL without it; a store's keys are read from the environment".to_owned()));
+        }
         match path.split_once("://") {
             Some(("file", local)) => possible_folder(Path::new(local)).map_err(wrong)?,
             Some(("hdfs" | "s3" | "s3a", _)) => {
@@ -122,6 +125,10 @@ impl Configured {
     pub fn kafka_client(&self) -> Result<Option<KafkaClient>, ConfigError> {
         let kafka = &self.config.kafka;
         let Some(brokers) = &kafka.brokers else { return Ok(None) };
+        if brokers.contains('@') {
+            let what = "holds a login: write host:port alone, and set kafka.username and kafka.password_env (or password_file)";
+            return Err(self.wrong("kafka.brokers", what));
+        }
         for broker in brokers.split(',') {
             let port = broker.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(1..))) {
@@ -132,15 +139,20 @@ impl Configured {
         let mut properties = BTreeMap::new();
         for (name, value) in kafka.properties.iter().flatten() {
             let wrong = |what: String| self.wrong("kafka.properties", what);
-            match name.as_str() {
-                "sasl.password" => return Err(wrong("sasl.password: set kafka.password_env or kafka.password_file instead".to_owned())),
-                "ssl.key.password" => return Err(wrong("ssl.key.password: set kafka.key_password_file instead".to_owned())),
-                _ => properties.insert(name.clone(), secrets::look_up(name, value).map_err(wrong)?),
+            let value = match KafkaConfig::reserved(name) {
+                Some(why) => Err(format!("{name} can't be set here: {why}")),
+                None => secrets::look_up(name, value),
             };
+            let value = value.map_err(wrong)?;
+            KafkaConfig::check_property(name, &value).map_err(|error| wrong(error.to_string()))?;
+            properties.insert(name.clone(), value);
+        }
+        if kafka.group.is_empty() {
+            return Err(self.wrong("kafka.group", "is empty: name a group, such as \"fink\""));
         }
         let sasl = if security.starts_with("sasl") { Some(self.sasl()?) } else { None };
         let tls = if security.ends_with("ssl") { Some(self.tls()?) } else { None };
-        Ok(Some(KafkaClient { brokers: brokers.clone(), sasl, tls, properties }))
+        Ok(Some(KafkaClient { brokers: brokers.clone(), group: kafka.group.clone(), sasl, tls, properties }))
     }
 
     fn sasl(&self) -> Result<Sasl, ConfigError> {
@@ -295,12 +307,7 @@ impl Configured {
     /// When a folder or file is not there.
     pub fn schemas(&self) -> Result<Schemas, ConfigError> {
         let schemas = &self.config.schemas;
-        if let Some(registry) = &schemas.registry {
-            let known = url::Url::parse(registry).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
-            if !known {
-                return Err(self.wrong("schemas.registry", format!("`{registry}` is no http:// or https:// URL")));
-            }
-        }
+        let registry = self.registry()?;
         let folder = match &schemas.folder {
             Some(folder) => Some(existing_folder(Path::new(folder)).map_err(|what| self.wrong("schemas.folder", what))?),
             None => None,
@@ -311,7 +318,24 @@ impl Configured {
             datum.insert(topic.clone(), PathBuf::from(file));
         }
         let unknown_after = self.duration("schemas.unknown_after_s", schemas.unknown_after_s, 1.0)?;
-        Ok(Schemas { registry: schemas.registry.clone(), login: self.login()?, folder, datum, unknown_after })
+        Ok(Schemas { registry, login: self.login()?, folder, datum, unknown_after })
+    }
+
+    /// The schema registry's URL.
+    ///
+    /// # Errors
+    /// When it is none, or holds a login.
+    pub fn registry(&self) -> Result<Option<String>, ConfigError> {
+        let Some(registry) = &self.config.schemas.registry else { return Ok(None) };
+        if registry.contains('@') {
+            let what = "holds a login: write the URL without it, and set schemas.username and schemas.password_env (or password_file)";
+            return Err(self.wrong("schemas.registry", what));
+        }
+        let known = url::Url::parse(registry).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
+        match known {
+            true => Ok(Some(registry.clone())),
+            false => Err(self.wrong("schemas.registry", format!("`{registry}` is no http:// or https:// URL"))),
+        }
     }
 
     /// Who we are to the schema registry, if it asks.
@@ -435,6 +459,46 @@ mod tests {
         assert!(error.starts_with("fink.toml:2: schemas.folder: /nowhere/at/all: "), "{error}");
         let error = run(&format!("[schemas]\n[schemas.datum]\nt = \"{}\"\n", folder.path().display())).unwrap_err();
         assert!(error.contains("schemas.datum") && error.contains("is a folder"), "{error}");
+    }
+
+    #[test]
+    fn a_login_in_an_address_is_refused_and_not_shown() {
+        let of = |text: &str| {
+            let error = run(text).unwrap_err();
+            assert!(!error.contains("hunter2") && error.contains(":2: "), "{error}");
+            error
+        };
+        // As a URL has it, with a password that ends the host for a parser, and with a URL's beginning forgotten.
+        for registry in ["http://user:hunter2@host:8081", "http://user:hunter2/1@host", "ftp://user:hunter2@host", "user:hunter2@host"] {
+            assert!(of(&format!("[schemas]\nregistry = \"{registry}\"\n")).contains("schemas.password_env"));
+        }
+        for archive in ["s3://key:hunter2@bucket/a", "s3://hunter2@bucket", "ftp://user:hunter2@host/a", "hdfs://user:hunter2@"] {
+            assert!(of(&format!("[archive]\npath = \"{archive}\"\n")).contains("without it"));
+        }
+        assert!(run("[archive]\npath = \"s3://bucket/night@palomar\"\n").is_ok());
+        assert!(of("[kafka]\nbrokers = \"user:hunter2@host:9\"\ntopics = [\"t\"]\n").contains("kafka.password_env"));
+    }
+
+    #[test]
+    fn takes_a_group_and_refuses_what_is_not_a_property_by_its_line() {
+        let kafka = "[kafka]\nbrokers = \"h:9\"\ntopics = [\"t\"]\n";
+        let group = |text: &str| match run(&format!("{kafka}{text}")).unwrap().input {
+            Input::Kafka(kafka) => kafka.client.group,
+            _ => panic!("kafka was named"),
+        };
+        assert_eq!((group(""), group("group = \"night-shift\"\n")), ("fink".to_owned(), "night-shift".to_owned()));
+        assert_eq!(
+            run(&format!("{kafka}group = \"\"\n")).unwrap_err(),
+            "fink.toml:4: kafka.group: is empty: name a group, such as \"fink\""
+        );
+        let refused = |property: &str| run(&format!("{kafka}properties = {{ {property} }}\n")).unwrap_err();
+        let of = |property: &str| refused(property).strip_prefix("fink.toml:4: kafka.properties: ").map(str::to_owned).unwrap();
+        assert_eq!(of("\"group.id\" = \"x\""), "group.id can't be set here: kafka.group (or --group) says it");
+        assert!(of("\"auto.offset.reset\" = \"latest\"").contains("reading depends on it"));
+        assert_eq!(of("\"clinet.id\" = \"x\""), "clinet.id: librdkafka has no such property");
+        let error = of("\"socket.timeout.ms\" = \"hunter2\"");
+        assert!(error.contains("socket.timeout.ms") && !error.contains("hunter2"), "{error}");
+        assert!(of("\"sasl.password\" = \"hunter2\"").contains("kafka.password_env"));
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub(super) fn is_store_secret(setting: &str) -> bool {
     ["secret", "token", "access_key", "password"].iter().any(|word| name.contains(word)) && !name.ends_with("_file")
 }
 
+/// Whether a URL holds a name or a password before its host.
+pub(super) fn holds_login(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(_, rest)| rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')))
+}
+
 /// The secret that an environment variable holds.
 pub(super) fn from_env(name: &str) -> Result<String, String> {
     match std::env::var(name) {

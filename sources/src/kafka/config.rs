@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use regex::Regex;
 
 /// How to reach a cluster, and what to read of it.
@@ -85,9 +87,9 @@ pub enum ConfigError {
     /// A secret's file can't be read.
     #[error("secret file {0} can't be read")]
     NoFile(PathBuf, #[source] std::io::Error),
-    /// A property that reading depends on.
-    #[error("property {0} can't be set: reading depends on it")]
-    Reserved(String),
+    /// A property that is ours, and why.
+    #[error("property {0} can't be set: {1}")]
+    Reserved(String, &'static str),
     /// Not a pattern.
     #[error("not a pattern")]
     Pattern(#[from] regex::Error),
@@ -167,17 +169,20 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// Properties that are ours: offsets would be lost or doubled with other values.
-const RESERVED: [&str; 9] = [
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.offset.reset",
-    "enable.partition.eof",
-    "group.id",
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "sasl.password",
-    "ssl.key.password",
+/// With another value offsets would be lost or doubled.
+const READING: &str = "reading depends on it";
+
+/// Properties that are ours, and why.
+const RESERVED: [(&str, &str); 9] = [
+    ("enable.auto.commit", READING),
+    ("enable.auto.offset.store", READING),
+    ("auto.offset.reset", READING),
+    ("enable.partition.eof", READING),
+    ("group.id", "kafka.group (or --group) says it"),
+    ("bootstrap.servers", "kafka.brokers (or --brokers) says it"),
+    ("metadata.broker.list", "kafka.brokers (or --brokers) says it"),
+    ("sasl.password", "kafka.password_env or kafka.password_file says where it is"),
+    ("ssl.key.password", "kafka.key_password_file says where it is"),
 ];
 
 impl KafkaConfig {
@@ -187,7 +192,32 @@ impl KafkaConfig {
         Self { brokers: brokers.into(), topics, group: "fink".into(), sasl: None, tls: None, properties: BTreeMap::new() }
     }
 
-    /// The client's settings, as measured best (`docs/benchmarks.md`); secrets are read now.
+    /// Why a property is ours; `None` where it is not.
+    #[must_use]
+    pub fn reserved(name: &str) -> Option<&'static str> {
+        RESERVED.iter().find(|(reserved, _)| *reserved == name).map(|(_, why)| *why)
+    }
+
+    /// Whether a property is one that librdkafka has, takes this value for, and leaves to others than us.
+    ///
+    /// # Errors
+    /// What is wrong with it, without its value: that may be a secret.
+    pub fn check_property(name: &str, value: &str) -> Result<(), ConfigError> {
+        if let Some(why) = Self::reserved(name) {
+            return Err(ConfigError::Reserved(name.to_owned(), why));
+        }
+        let mut client = ClientConfig::new();
+        client.set(name, value);
+        match client.create_native_config() {
+            Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+                Err(ConfigError::Client(format!("{name}: librdkafka has no such property")))
+            }
+            Err(_) => Err(ConfigError::Client(format!("{name}: librdkafka does not take this value for it"))),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The client's settings; secrets are read now.
     ///
     /// # Errors
     /// When a secret is missing, or a property is ours.
@@ -200,9 +230,7 @@ impl KafkaConfig {
         client.set("bootstrap.servers", &self.brokers).set("group.id", &self.group);
         self.secure(&mut client)?;
         for (key, value) in &self.properties {
-            if RESERVED.contains(&key.as_str()) {
-                return Err(ConfigError::Reserved(key.clone()));
-            }
+            Self::check_property(key, value)?;
             client.set(key, value);
         }
         Ok(client)
@@ -286,7 +314,11 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"));
         assert_eq!(config.client().expect("client").get("sasl.password"), Some("hunter2"));
         config.properties.insert("auto.offset.reset".into(), "latest".into());
-        assert!(matches!(config.client(), Err(ConfigError::Reserved(_))));
+        assert!(matches!(config.client(), Err(ConfigError::Reserved(..))));
+        for (name, value) in [("clinet.id", "hunter2"), ("socket.timeout.ms", "hunter2")] {
+            let error = KafkaConfig::check_property(name, value).expect_err("no such property, or value").to_string();
+            assert!(error.starts_with(name) && !error.contains("hunter2"), "{error}");
+        }
         let missing = Secret::Env("FINK_NO_SUCH_VARIABLE".into());
         assert!(matches!(missing.reveal(), Err(ConfigError::NoVariable(_))));
     }

@@ -23,6 +23,8 @@ struct State {
     fault: Option<(Fault, String)>,
     /// Whether it ever worked: what is refused later may be a server's passing trouble.
     worked: bool,
+    /// Whether the cluster refused our group.
+    group_refused: bool,
     /// What was said last of single brokers, and when: others may do their work.
     said: BTreeMap<String, Instant>,
     /// The last of that: why all of them are away, when they are.
@@ -31,6 +33,11 @@ struct State {
 
 /// How long the same trouble of a single broker is not said again.
 const SAID_ONCE_FOR: Duration = Duration::from_secs(60);
+
+/// Whether an error is about the group only, which nothing is read by: durable offsets are shown to monitors under its name.
+pub(crate) fn is_of_the_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
 
 /// What can be wrong with a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,7 +69,7 @@ impl Health {
         use RDKafkaErrorCode as Code;
         let state = self.state();
         match (kafka.rdkafka_error_code(), &state.fault) {
-            (Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::GroupAuthorizationFailed), _) => {
+            (Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed), _) => {
                 SourceError::Stop(format!("not allowed: {doing}: {kafka}"))
             }
             (_, Some((fault, reason))) => {
@@ -79,6 +86,18 @@ impl Health {
     /// The same, where librdkafka gave no error but no answer either.
     pub(crate) fn judge_silence(&self, doing: &str) -> SourceError {
         self.judge(doing, &KafkaError::Global(RDKafkaErrorCode::OperationTimedOut))
+    }
+
+    /// The cluster refuses our group.
+    pub(crate) fn note_group(&self, group: &str) {
+        if !std::mem::replace(&mut self.state().group_refused, true) {
+            warn!(group, "kafka refuses this group: durable offsets are not shown to monitors; kafka.group (--group) names another");
+        }
+    }
+
+    /// Whether the cluster refused our group.
+    pub(crate) fn group_is_refused(&self) -> bool {
+        self.state().group_refused
     }
 
     /// What is wrong now, where nothing came.

@@ -56,7 +56,8 @@ pub struct KafkaSource {
     topics: Topics,
     client: ClientConfig,
     consumer: BaseConsumer<Health>,
-    /// Asks, and never reads.
+    /// Asks, and never reads. It also shows monitors what is durable: librdkafka begins to fetch nothing while a commit waits
+    /// for the group's coordinator.
     asker: BaseConsumer<Health>,
     positions: Positions,
     tails: Option<Tails>,
@@ -111,7 +112,11 @@ impl KafkaSource {
 
     /// Callbacks come by polling only; no message can be lost by it where nothing is assigned.
     fn serve_callbacks(&self) {
-        while self.asker.poll(Duration::ZERO).is_some() {}
+        while let Some(event) = self.asker.poll(Duration::ZERO) {
+            if event.is_err_and(|error| health::is_of_the_group(&error)) {
+                self.group_refused();
+            }
+        }
         if self.positions.iter().next().is_none() {
             while self.consumer.poll(Duration::ZERO).is_some() {}
         }
@@ -243,6 +248,7 @@ impl KafkaSource {
                     self.positions.pass_over_nothing(true);
                     self.astray = true;
                 }
+                Some(Err(error)) if health::is_of_the_group(&error) => self.group_refused(),
                 // Behind an error there may be messages: only where there are none it is told.
                 Some(Err(error)) if passing(&error) => failure = Some(error),
                 Some(Err(error)) => {
@@ -273,6 +279,11 @@ impl KafkaSource {
             None if messages == 0 => self.health().trouble().map_or(Ok(()), Err),
             None => Ok(()),
         }
+    }
+
+    /// Whoever may read the topics need not be allowed a group: nothing is read by it.
+    fn group_refused(&self) {
+        self.health().note_group(self.client.get("group.id").unwrap_or_default());
     }
 
     fn poll_failed(&self, error: &KafkaError) -> Result<(), SourceError> {
@@ -427,14 +438,14 @@ impl Source for KafkaSource {
     }
 
     fn durable(&mut self, log: &Log, offset: i64) {
-        if self.told.get(&(log.topic.clone(), log.partition)) == Some(&offset) {
+        if self.health().group_is_refused() || self.told.get(&(log.topic.clone(), log.partition)) == Some(&offset) {
             return;
         }
         self.told.insert((log.topic.clone(), log.partition), offset);
         let mut list = TopicPartitionList::new();
         let committed = list
             .add_partition_offset(&log.topic, log.partition, Offset::Offset(offset))
-            .and_then(|()| self.consumer.commit(&list, CommitMode::Async));
+            .and_then(|()| self.asker.commit(&list, CommitMode::Async));
         if let Err(error) = committed {
             debug!(%log, %error, "durable offset not shown to monitors");
         }

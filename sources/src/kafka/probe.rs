@@ -16,7 +16,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::health::Health;
+use super::health::{Health, is_of_the_group};
 
 /// How long a look at single offsets may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -50,6 +50,7 @@ pub(crate) fn marks(probe: &BaseConsumer<Health>, of: &[Place]) -> Result<Vec<Op
             }
             // Of which topic it is the end is not known: those that are left are looked at alone.
             Some(Err(KafkaError::PartitionEOF(_))) => {}
+            Some(Err(error)) if is_of_the_group(&error) => {}
             Some(Err(_)) => break,
             None => {}
         }
@@ -73,6 +74,7 @@ fn alone(probe: &BaseConsumer<Health>, place: &Place) -> Result<Option<Mark>, So
             Some(Ok(message)) if message.topic() == &*place.0 && message.partition() == place.1 => return Ok(mark_at(&message, place.2)),
             Some(Err(KafkaError::PartitionEOF(partition))) if partition == place.1 => return Ok(None),
             Some(Err(error)) if out_of_range(&error) => return Ok(None),
+            Some(Err(error)) if is_of_the_group(&error) => {}
             Some(Err(error)) => return Err(failed(&error)),
             Some(Ok(_)) | None => {}
         }
@@ -133,6 +135,7 @@ impl Tails {
                     }
                 }
                 Err(KafkaError::PartitionEOF(partition)) => empty.extend(self.now.remove(&partition)),
+                Err(error) if is_of_the_group(&error) => {}
                 Err(_) => self.now.clear(),
             }
         }

@@ -11,7 +11,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use crate::cluster::Cluster;
 use crate::real::set;
-use crate::run::{Run, config, rules};
+use crate::run::{Memory, Run, config, rules};
 
 fn mock(topic: &str) -> (MockCluster<'static, DefaultProducerContext>, Cluster) {
     let mock = MockCluster::new(1).expect("mock cluster");
@@ -71,4 +71,24 @@ fn nobody_there_is_waited_for_and_a_stop_is_heard() {
         std::thread::sleep(Duration::from_millis(20));
     }
     run.reader.join();
+}
+
+#[test]
+fn whoever_may_read_but_is_allowed_no_group_reads() {
+    let (mock, kafka) = mock("t");
+    kafka.send("t", 0, 0..20, 10);
+    mock.request_errors(RDKafkaApiKey::FindCoordinator, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 10_000]);
+    let memory = Arc::new(Memory::default());
+    let mut run = Run::start(&config(&kafka.brokers, "t"), &memory, rules(Origin::Earliest));
+    run.catch_up();
+    // Long enough that each client has asked for its group's coordinator.
+    std::thread::sleep(Duration::from_secs(2));
+    kafka.send("t", 0, 20..40, 10);
+    run.until("all", |run| run.offsets(0) == set(0..40));
+    assert_eq!(run.reader.progress().state, ReaderState::Reading);
+    drop(run);
+    // The stored message is looked at again by a client of its own.
+    let mut again = Run::start(&config(&kafka.brokers, "t"), &memory, rules(Origin::Earliest));
+    kafka.send("t", 0, 40..41, 10);
+    again.until("the new one", |run| run.offsets(0) == set(40..41));
 }
