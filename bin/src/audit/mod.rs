@@ -51,7 +51,9 @@ pub struct LogReport {
     pub incarnation: u32,
     /// The partition.
     pub partition: i32,
-    /// The first offset that the source holds, if it could be asked.
+    /// Whether the source could be asked what it holds of this log.
+    pub asked: bool,
+    /// The first offset that the source holds, if it could be asked; none of a topic's earlier incarnation, which no source holds.
     pub low: Option<i64>,
     /// The offset after the last that the source holds, if it could be asked.
     pub high: Option<i64>,
@@ -129,7 +131,10 @@ fn report(place: String, snapshot: &Snapshot, rows: &Rows, reach: &Reach) -> Rep
     // A log without an entry of its own can only stem from rows that should not be there.
     let mut logs: std::collections::BTreeSet<&Log> = state.logs.keys().chain(state.coverage.iter().map(|(log, _)| log)).collect();
     logs.extend(rows.alerts.keys().chain(rows.rejects.keys()));
-    let logs: Vec<LogReport> = logs.into_iter().map(|log| log_report(log, snapshot, rows, reach)).collect();
+    // What the source holds, and nobody ever opened, has no entry anywhere.
+    let unopened: Vec<Log> = reach.logs().filter(|log| !logs.contains(log)).collect();
+    let logs = logs.into_iter().map(|log| log_report(log, snapshot, rows, reach));
+    let logs: Vec<LogReport> = logs.chain(unopened.iter().map(|log| never_opened(log, reach))).collect();
     let tables: Vec<TableReport> = snapshot.tables.iter().map(table_report).collect();
     let agrees = logs.iter().all(|log| log.faults.is_empty()) && tables.iter().all(|table| table.faults.is_empty());
     let holes = logs.iter().flat_map(|log| &log.holes).map(|(start, end)| (end - start).unsigned_abs()).sum();
@@ -149,6 +154,26 @@ fn table_report(table: &snapshot::TableFiles) -> TableReport {
     TableReport { table: table.name.to_string(), version: table.version, files: table.files.len() as u64, bytes, rows, faults }
 }
 
+/// A log that the source has and the ledger does not know: all that it holds is missing.
+fn never_opened(log: &Log, reach: &Reach) -> LogReport {
+    let extent = reach.get(log).unwrap_or_default();
+    let behind = (extent.end - extent.start).unsigned_abs();
+    let faults = if behind > 0 { vec![format!("reading never began: none of its {behind} offsets is dealt with")] } else { Vec::new() };
+    LogReport {
+        source: log.source.to_string(),
+        topic: log.topic.to_string(),
+        incarnation: log.incarnation,
+        partition: log.partition,
+        asked: true,
+        low: Some(extent.start),
+        high: Some(extent.end),
+        origin: extent.start,
+        behind,
+        faults,
+        ..LogReport::default()
+    }
+}
+
 fn log_report(log: &Log, snapshot: &Snapshot, rows: &Rows, reach: &Reach) -> LogReport {
     let state = &snapshot.state;
     let none = (Intervals::default(), LogRows::default());
@@ -164,6 +189,7 @@ fn log_report(log: &Log, snapshot: &Snapshot, rows: &Rows, reach: &Reach) -> Log
         topic: log.topic.to_string(),
         incarnation: log.incarnation,
         partition: log.partition,
+        asked: reach.was_asked(log),
         low: extent.as_ref().map(|extent| extent.start),
         high: extent.as_ref().map(|extent| extent.end),
         origin: known.origin,

@@ -97,3 +97,26 @@ fn what_the_source_lost_is_a_hole_and_what_it_holds_is_behind() {
     // Nothing read yet.
     assert_eq!(missing(10, &Intervals::default(), &Intervals::default(), Some(&(0..30))), (20, Vec::new()));
 }
+
+#[test]
+fn partitions_that_nobody_began_to_read_are_missing_and_of_earlier_incarnations_nothing_is_held() {
+    let (log, mut snapshot) = snapshot();
+    let extents = [(1, 10..15), (2, 3..9), (4, 7..7)];
+    let reach = |snapshot: &Snapshot| Reach::of(&snapshot.state, "kafka:x", "ztf", &extents);
+    let look =
+        |snapshot: &Snapshot| report("here".to_owned(), snapshot, &rows(&log, &[(10, 0), (11, 0), (11, 1)], &[12]), &reach(snapshot));
+    let told = look(&snapshot);
+    let faults: Vec<_> = told.logs.iter().map(|log| (log.partition, log.covered.len(), log.behind, log.faults.len())).collect();
+    assert_eq!((told.agrees, faults), (false, vec![(1, 1, 0, 0), (2, 0, 6, 1), (4, 0, 0, 0)]));
+
+    // An earlier incarnation, of which the source holds nothing: its gap is a hole whose source was asked.
+    let old = Log::new("kafka:x", "ztf", 0, 2);
+    snapshot.state.logs.insert(old.clone(), LogState::default());
+    snapshot.state.coverage.insert(&old, 5..6);
+    snapshot.state.logs.insert(Log::new("kafka:x", "ztf", 1, 1), LogState::default());
+    let told = look(&snapshot);
+    let of_old = told.logs.iter().find(|log| (log.incarnation, log.partition) == (0, 2)).unwrap();
+    assert_eq!((of_old.asked, of_old.low, &of_old.holes), (true, None, &vec![(0, 5)]));
+    let elsewhere = Reach::of(&snapshot.state, "kafka:y", "ztf", &extents);
+    assert!(!elsewhere.was_asked(&old) && !elsewhere.was_asked(&log));
+}

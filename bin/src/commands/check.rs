@@ -19,7 +19,8 @@ Examples:
 
 For each partition: what the source holds, what is dealt with, and what became of it. Everything agrees when
 messages = archived + rejected + empty, the tables hold exactly these rows, and none twice. Then the exit code
-is 0, else 1. It may run beside the archive service. What the source no longer holds and nobody read is a hole:
+is 0, else 1. With --brokers that also counts partitions of these topics (and of --topic) that nobody ever began
+to read. It may run beside the archive service. What the source no longer holds and nobody read is a hole:
 `fink hole` accepts or fills it.";
 
 /// Check that every message is in the archive, once
@@ -47,7 +48,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     flags.extend(args.kafka.flags());
     let configured = load(args.archive.config.as_deref(), flags)?;
     let archive = open(&configured)?;
-    let reach = Reach::ask(&snapshot::state(&archive)?, configured.kafka_client()?.as_ref());
+    let reach = Reach::ask(&snapshot::state(&archive)?, configured.kafka_client()?.as_ref(), &configured.config.kafka.topics);
     for trouble in &reach.troubles {
         tracing::warn!("how far the source reaches is not known: {trouble}");
     }
@@ -147,7 +148,7 @@ pub(crate) fn holes_text(report: &Report) -> String {
     let mut text = String::new();
     for log in &report.logs {
         for (start, end) in &log.holes {
-            let why = if log.low.is_some() { "the source holds them no longer" } else { "not dealt with; the source was not asked" };
+            let why = if log.asked { "the source holds them no longer" } else { "not dealt with; the source was not asked" };
             text += &format!("{} {start}..{end}: {} offsets, {why} ({})\n", audit::name(log), end - start, log.source);
         }
     }

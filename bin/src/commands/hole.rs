@@ -23,14 +23,15 @@ use crate::settings::KafkaClient;
 const EXAMPLES: &str = "\
 Examples:
   fink hole list --brokers localhost:9092
-  fink hole accept ztf/3 1170 1205                    the offsets 1170 to 1204 are lost: say so
+  fink hole accept ztf/3 1170 1205 --brokers localhost:9092
+                                                      the offsets 1170 to 1204 are lost: say so
   fink hole accept --all --brokers localhost:9092     all that Kafka holds no longer
   fink hole fill --topic ztf --partition 3 --offsets 1170..1205 --from-brokers mirror:9092
                                                       archive them from a Kafka that still holds these offsets
 
 A hole is an interval of offsets that nobody read before Kafka deleted them. It is reported until it is filled, or a
-person accepts it. Accepted offsets stay counted as such, apart from what is archived. To accept and to fill, the
-archive service must be stopped.";
+person accepts it. Accepted offsets stay counted as such, apart from what is archived. Only what the source, asked, holds no
+longer can be accepted. To accept and to fill, the archive service must be stopped.";
 
 const FILL: &str = "\
 Examples:
@@ -155,7 +156,7 @@ fn configured(archive: &ArchiveArgs, kafka: &KafkaArgs) -> anyhow::Result<Config
 fn report(configured: &Configured) -> anyhow::Result<audit::Report> {
     let archive = open(configured)?;
     let state = snapshot::state(&archive)?;
-    let reach = Reach::ask(&state, configured.kafka_client()?.as_ref());
+    let reach = Reach::ask(&state, configured.kafka_client()?.as_ref(), &[]);
     for trouble in &reach.troubles {
         tracing::warn!("how far the source reaches is not known: {trouble}");
     }
@@ -164,27 +165,42 @@ fn report(configured: &Configured) -> anyhow::Result<audit::Report> {
 
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitCode> {
     let configured = configured(&args.archive, &args.kafka)?;
-    let report = report(&configured)?;
-    let mut accepted = Coverage::default();
-    for log in &report.logs {
-        let key = Log::new(&log.source, &log.topic, log.incarnation, log.partition);
-        let named = args.partition.as_deref() == Some(audit::name(log).as_str());
-        for &(start, end) in log.holes.iter().filter(|_| named || (args.all && log.low.is_some())) {
-            // Only what is a hole can be accepted: never what was archived, nor what may still come.
-            let (from, to) =
-                if args.all { (start, end) } else { (start.max(args.start.unwrap_or(start)), end.min(args.end.unwrap_or(end))) };
-            accepted.insert(&key, from..to.max(from));
-        }
-    }
-    if accepted.is_empty() {
-        anyhow::bail!("nothing of that is a hole: `fink hole list` says which offsets are");
-    }
+    let wanted = args.partition.as_deref().map(|name| (name, args.start.unwrap_or(0)..args.end.unwrap_or(i64::MAX)));
+    let accepted = lost(&report(&configured)?, wanted)?;
     let (committer, _) = take(&open(&configured)?)?;
     let done = committer.request(Request::Accept(accepted.clone()));
     committer.stop()?;
     done?;
     println!("accepted {} offsets as lost", accepted.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What can be accepted: of one log's offsets, by its name, or of all logs. Never what was archived, nor what may still come:
+/// a gap may be a backlog that is only half read, so the source must have said that it holds it no longer.
+fn lost(report: &audit::Report, wanted: Option<(&str, Range<i64>)>) -> anyhow::Result<Coverage> {
+    let mut lost = Coverage::default();
+    let mut unknown = false;
+    for log in &report.logs {
+        let offsets = match &wanted {
+            Some((name, offsets)) if *name == audit::name(log) => offsets.clone(),
+            Some(_) => continue,
+            None => 0..i64::MAX,
+        };
+        let key = Log::new(&log.source, &log.topic, log.incarnation, log.partition);
+        for (start, end) in &log.holes {
+            let span = offsets.start.max(*start)..offsets.end.min(*end);
+            match log.asked {
+                _ if span.is_empty() => {}
+                true => drop(lost.insert(&key, span)),
+                false => unknown = true,
+            }
+        }
+    }
+    if lost.is_empty() && unknown {
+        anyhow::bail!("whether the source still holds these offsets is not known: name it, by --brokers");
+    }
+    anyhow::ensure!(!lost.is_empty(), "nothing of that is a hole: `fink hole list` says which offsets are");
+    Ok(lost)
 }
 
 fn fill(args: &FillArgs) -> anyhow::Result<ExitCode> {
@@ -271,4 +287,41 @@ fn elsewhere(args: &FillArgs, topic: &str) -> anyhow::Result<Elsewhere> {
     let topic = args.from_topic.as_deref().unwrap_or(topic);
     let source = KafkaSource::new(&kafka_config(&client, Topics::Names(vec![topic.to_owned()])))?;
     Ok(Elsewhere::new(Box::new(source), topic, args.from_partition.unwrap_or(args.partition)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of which a backlog is half read, as a look at it tells.
+    fn half_read(asked: bool, low: i64) -> audit::Report {
+        let holes = if asked { if low > 20 { vec![(20, low)] } else { Vec::new() } } else { vec![(20, 50)] };
+        let log = audit::LogReport {
+            source: "kafka:x".to_owned(),
+            topic: "ztf".to_owned(),
+            partition: 3,
+            covered: vec![(10, 20), (50, 60)],
+            low: asked.then_some(low),
+            asked,
+            holes,
+            ..audit::LogReport::default()
+        };
+        let (archive, moment) = ("here".to_owned(), "0.1".to_owned());
+        audit::Report { archive, entry: Some(1), moment, agrees: true, holes: 0, logs: vec![log], tables: Vec::new() }
+    }
+
+    #[test]
+    fn what_the_source_may_still_hold_is_not_accepted() {
+        let named = || Some(("ztf/3", 15..35));
+        for wanted in [named(), None] {
+            let error = lost(&half_read(false, 0), wanted.clone()).unwrap_err().to_string();
+            assert!(error.contains("--brokers") && error.contains("not known"), "{error}");
+            assert!(lost(&half_read(true, 10), wanted).unwrap_err().to_string().contains("nothing of that is a hole"));
+        }
+        let log = Log::new("kafka:x", "ztf", 0, 3);
+        let accepted = |wanted| lost(&half_read(true, 40), wanted).unwrap().get(&log).unwrap().iter().collect::<Vec<_>>();
+        assert_eq!((accepted(named()), accepted(None)), (vec![20..35], vec![20..40]));
+        assert!(lost(&half_read(true, 40), Some(("ztf/3", 40..50))).is_err());
+        assert!(lost(&half_read(false, 0), Some(("ztf/3", 50..60))).unwrap_err().to_string().contains("nothing of that"));
+    }
 }

@@ -100,6 +100,12 @@ fn a_hole_is_reported_accepted_in_part_and_filled_from_topics_that_hold_the_rest
     });
     assert!(service.stop().success(), "{}", service.said());
 
+    // Without a Kafka to ask, nobody knows that they are lost.
+    for which in [vec![format!("{name}/0"), "115".to_owned(), "120".to_owned()], vec!["--all".to_owned()]] {
+        let arguments: Vec<&str> = ["hole", "accept"].into_iter().chain(which.iter().map(String::as_str)).collect();
+        let (status, said) = Fink::new(&room.logs(), &arguments).with(&["--archive", &archive]).run();
+        assert!(status.code() == Some(1) && said.contains("--brokers"), "{said}");
+    }
     let (code, said) = fink(&["hole", "accept", &format!("{name}/0"), "115", "120"]);
     assert!(code == Some(0) && said.contains("accepted 5"), "{said}");
     let (code, said) = fill("100..120", &whole);
