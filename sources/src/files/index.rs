@@ -39,21 +39,39 @@ impl Index {
     /// Opens the index of a folder; makes it where there is none.
     pub(crate) fn open(folder: &Path) -> Result<Self, SourceError> {
         let path = folder.join(NAME);
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(mut file) => {
-                let header = format!("{HEADER}{}\n", uuid::Uuid::new_v4());
-                file.write_all(header.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&path, &error))?;
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(&path, &error)),
-        }
-        let file = OpenOptions::new().read(true).append(true).open(&path).map_err(|error| failed(&path, &error))?;
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|error| failed(&path, &error))?;
         let mut index = Self { path, file, identity: String::new(), entries: Vec::new(), known: BTreeSet::new(), read: 0 };
-        index.catch_up()?;
+        // Whoever begins it holds it, so that there is one beginning.
+        index.file.lock().map_err(|error| failed(&index.path, &error))?;
+        let begun = index.begin().and_then(|()| index.catch_up());
+        let unlocked = index.file.unlock().map_err(|error| failed(&index.path, &error));
+        begun.and(unlocked)?;
         if index.identity.is_empty() {
-            return Err(SourceError::Stop(format!("{} is not an index of fink's", index.path.display())));
+            return Err(index.foreign());
         }
         Ok(index)
+    }
+
+    fn foreign(&self) -> SourceError {
+        let what = "the order of the folder's files is kept there: move that file away, and start again";
+        SourceError::Stop(format!("{} is not an index of fink's; {what}", self.path.display()))
+    }
+
+    /// Writes the first line where there is none: of a new index, or of one whose process died before it was whole.
+    fn begin(&mut self) -> Result<(), SourceError> {
+        let begin = |file: &mut File| {
+            let mut start = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            Read::by_ref(file).take(256).read_to_end(&mut start)?;
+            let torn = !start.contains(&b'\n') && (HEADER.as_bytes().starts_with(&start) || start.starts_with(HEADER.as_bytes()));
+            if !torn {
+                return Ok(());
+            }
+            file.set_len(0)?;
+            file.write_all(format!("{HEADER}{}\n", uuid::Uuid::new_v4()).as_bytes())?;
+            file.sync_all()
+        };
+        begin(&mut self.file).map_err(|error| failed(&self.path, &error))
     }
 
     pub(crate) fn identity(&self) -> &str {
@@ -121,8 +139,16 @@ impl Index {
         for line in String::from_utf8_lossy(&text[..whole]).lines() {
             if let Some(identity) = line.strip_prefix(HEADER) {
                 identity.clone_into(&mut self.identity);
+            } else if self.identity.is_empty() {
+                return Err(self.foreign());
             } else if let Some((ms, name)) = line.split_once(' ') {
-                let broken = |_| SourceError::Stop(format!("{} is broken at line {}", self.path.display(), self.entries.len() + 2));
+                let broken = |_| {
+                    SourceError::Stop(format!(
+                        "{} is broken at line {}: put back a copy of it, or move it away to read the folder as a new one",
+                        self.path.display(),
+                        self.entries.len() + 2
+                    ))
+                };
                 self.entries.push(Entry { modified_ms: ms.parse().map_err(broken)?, name: name.to_owned() });
                 self.known.insert(name.to_owned());
             }

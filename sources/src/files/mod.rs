@@ -229,6 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn an_index_whose_process_died_in_its_first_moment_is_begun_again_and_a_foreign_one_is_left_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        put(folder.path(), "a.avro", "A");
+        let index = folder.path().join(".fink-index");
+        for torn in ["", "fink fi", "fink files 1 1f0c"] {
+            std::fs::write(&index, torn).expect("write");
+            let (mut source, log) = source(folder.path());
+            assert_eq!(read(&mut source, Stretch { log: log.clone(), from: 0, until: None }), [(0, "A".into())], "{torn:?}");
+            drop(source);
+            assert_eq!(self::source(folder.path()).1, log, "{torn:?}");
+        }
+        for foreign in ["dear diary", "dear diary,\nnothing today\n"] {
+            std::fs::write(&index, foreign).expect("write");
+            let error = FilesSource::new(folder.path(), None).and_then(|mut source| source.identity().map(drop)).expect_err("foreign");
+            assert!(error.to_string().contains("move that file away"), "{error}");
+            assert_eq!(std::fs::read_to_string(&index).expect("read"), foreign);
+        }
+    }
+
+    #[test]
     fn offsets_stay_though_files_come_and_go() {
         let folder = tempfile::tempdir().expect("folder");
         put(folder.path(), "b.avro", "B");
