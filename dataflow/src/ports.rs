@@ -75,6 +75,12 @@ pub trait Source: Send {
     /// As [`Source::identity`].
     fn extents(&mut self) -> Result<Vec<Extent>, SourceError>;
 
+    /// The logs that the last look at [`Source::extents`] left out although they are there: nobody leads them now. They are
+    /// read when they come back.
+    fn away(&self) -> Vec<(Arc<str>, i32)> {
+        Vec::new()
+    }
+
     /// The first offset at or after a time (milliseconds since 1970 UTC); the log's end where there is none.
     ///
     /// # Errors

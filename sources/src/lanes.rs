@@ -122,7 +122,7 @@ pub struct Plan {
     pub notices: Vec<String>,
     /// Read these, each in its lane.
     pub reads: Vec<(Lane, Stretch)>,
-    /// How far each log reached when it was first seen.
+    /// How far each log of the start reached when it was first seen.
     pub goals: Vec<(Arc<Log>, i64)>,
 }
 
@@ -136,6 +136,8 @@ pub struct Lanes {
     /// Topics that the ledger knows from this source.
     known: BTreeSet<Arc<str>>,
     logs: BTreeMap<(Arc<str>, i32), Followed>,
+    /// Logs that were away at the start, and have not been seen yet: with whether the origin holds for them.
+    awaited: BTreeMap<(Arc<str>, i32), bool>,
     begun: bool,
 }
 
@@ -173,7 +175,21 @@ impl Lanes {
         let here = stored.iter().filter(|(s, _)| *s == source).map(|(_, topic)| topic.clone()).collect();
         let other = stored.iter().filter(|(s, _)| *s != source && s.split(':').next() == Some(kind.as_str()));
         let elsewhere = other.map(|(s, topic)| (topic.clone(), s.clone())).collect();
-        Self { source, rules, elsewhere, known: here, logs: BTreeMap::new(), begun: false }
+        Self { source, rules, elsewhere, known: here, logs: BTreeMap::new(), awaited: BTreeMap::new(), begun: false }
+    }
+
+    /// These logs are there, and can't be looked at now. Before the first plan it means that they belong to what there was at
+    /// the start.
+    pub fn await_logs(&mut self, away: Vec<(Arc<str>, i32)>) {
+        if !self.begun {
+            self.awaited = away.into_iter().map(|log| (log.clone(), self.takes_origin(&log.0, log.1))).collect();
+        }
+    }
+
+    /// Whether there are logs that were away at the start, and have not been seen since.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     /// What must be asked of the source before these can be planned.
@@ -188,7 +204,7 @@ impl Lanes {
                 }
                 Some(_) => {}
                 None => {
-                    if let (Origin::Timestamp(time), true) = (&self.rules.origin, self.takes_origin(topic)) {
+                    if let (Origin::Timestamp(time), true) = (&self.rules.origin, self.takes_origin(topic, *partition)) {
                         asks.push(Ask::OffsetAt(topic.clone(), *partition, *time));
                     }
                 }
@@ -231,7 +247,9 @@ impl Lanes {
             let (followed, holes) = self.stretches(log.clone(), &stored, low..high, in_order);
             plan.holes.extend(holes.into_iter().map(|hole| (log.clone(), hole)));
             begun.push(((log.topic.clone(), log.partition), followed));
-            plan.goals.push((log, high));
+            if !self.begun || self.awaited.contains_key(&(log.topic.clone(), log.partition)) {
+                plan.goals.push((log, high));
+            }
         }
         let seen: BTreeSet<_> = sights.iter().map(|sight| (&sight.extent.topic, sight.extent.partition)).collect();
         for ((topic, partition), followed) in &mut self.logs {
@@ -242,6 +260,7 @@ impl Lanes {
             plan.reads.extend(live.map(|stretch| (Lane::Live, stretch)));
             plan.reads.extend(backlog.map(|stretch| (Lane::Backlog, stretch)));
             self.known.insert(key.0.clone());
+            self.awaited.remove(&key);
             self.logs.insert(key, followed);
         }
         self.begun = true;
@@ -306,7 +325,10 @@ impl Lanes {
     }
 
     /// Whether the run's origin holds for a log of this topic of which nothing is stored.
-    fn takes_origin(&self, topic: &Arc<str>) -> bool {
+    fn takes_origin(&self, topic: &Arc<str>, partition: i32) -> bool {
+        if let Some(takes) = self.awaited.get(&(topic.clone(), partition)) {
+            return *takes;
+        }
         let born_since = self.begun || self.known.contains(topic) || (self.rules.pattern && !self.known.is_empty());
         !born_since
     }
@@ -362,7 +384,7 @@ impl Lanes {
 
     fn origin(&self, extent: &Extent, answers: &BTreeMap<Ask, Answer>) -> Result<i64, Refusal> {
         let Extent { topic, partition, low, high } = extent;
-        if !self.takes_origin(topic) {
+        if !self.takes_origin(topic, *partition) {
             return Ok(*low);
         }
         match &self.rules.origin {

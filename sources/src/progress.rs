@@ -22,7 +22,7 @@ pub struct Progress {
     pub logs: BTreeMap<Arc<Log>, LogProgress>,
     /// When the logs' ends were last asked for, in milliseconds since 1970 UTC.
     pub looked_ms: Option<i64>,
-    /// How far each log reached when the run first saw it at the start; `None` until then.
+    /// How far each log of the start reached when the run first saw it; `None` until then.
     pub goals: Option<Vec<(Log, i64)>>,
     /// Whether all that the logs held at the start has been sent on.
     pub caught_up: bool,

@@ -16,6 +16,7 @@
 //! | `positions` | where each log stands, and how messages become chunks |
 //! | `probe` | looks at single offsets |
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,10 +67,12 @@ pub struct KafkaSource {
     /// Some log does not hold the offset that it is read at, and which one is not known yet.
     astray: bool,
     damage: Damage,
+    /// Partitions that nobody led when the source was last looked at.
+    away: BTreeSet<(Arc<str>, i32)>,
     /// What is to be told, one by one: offsets out of range, damage.
     lost: Vec<SourceError>,
     /// What was told to monitors last.
-    told: std::collections::BTreeMap<(Arc<str>, i32), i64>,
+    told: BTreeMap<(Arc<str>, i32), i64>,
 }
 
 impl KafkaSource {
@@ -92,8 +95,9 @@ impl KafkaSource {
             complete: false,
             astray: false,
             damage: Damage::default(),
+            away: BTreeSet::new(),
             lost: Vec::new(),
-            told: std::collections::BTreeMap::new(),
+            told: BTreeMap::new(),
         })
     }
 
@@ -122,9 +126,10 @@ impl KafkaSource {
         }
     }
 
-    /// The partitions of the topics, as they are now.
+    /// The partitions of the topics that somebody leads now; the others are said, and not asked for: librdkafka would wait
+    /// for their leaders, and keep the answers about all others so long.
     fn partitions(&mut self) -> Result<Vec<(Arc<str>, i32)>, SourceError> {
-        let mut found = Vec::new();
+        let (mut found, mut away) = (Vec::new(), BTreeSet::new());
         let mut missing = Vec::new();
         let asked: Vec<Option<String>> = match &self.topics {
             Topics::Names(names) => names.iter().cloned().map(Some).collect(),
@@ -132,7 +137,7 @@ impl KafkaSource {
         };
         for name in asked {
             let metadata = self.asker.fetch_metadata(name.as_deref(), PATIENCE).map_err(self.failed("asking for topics"))?;
-            let before = found.len();
+            let before = found.len() + away.len();
             for topic in metadata.topics().iter().filter(|topic| self.topics.matches(topic.name())) {
                 match topic.error().map(RDKafkaErrorCode::from) {
                     None => {}
@@ -145,9 +150,16 @@ impl KafkaSource {
                     }
                 }
                 let name: Arc<str> = topic.name().into();
-                found.extend(topic.partitions().iter().map(|partition| (name.clone(), partition.id())));
+                for partition in topic.partitions() {
+                    let of = (name.clone(), partition.id());
+                    if partition.leader() >= 0 {
+                        found.push(of);
+                    } else {
+                        away.insert(of);
+                    }
+                }
             }
-            if found.len() == before {
+            if found.len() + away.len() == before {
                 missing.push(name.unwrap_or_else(|| "topic of this pattern".into()));
             }
         }
@@ -155,15 +167,27 @@ impl KafkaSource {
             return Err(SourceError::Retry(format!("kafka has no {}", missing.join(", "))));
         }
         self.complete = true;
+        self.set_away(away);
         found.sort();
         Ok(found)
     }
 
-    /// Asks for an offset of each partition: their starts, their ends, or by time.
-    fn offsets(&self, of: &[(Arc<str>, i32)], which: Offset) -> Result<Vec<(Arc<str>, i32, Offset)>, SourceError> {
+    /// Says which partitions went away, and which are back.
+    fn set_away(&mut self, away: BTreeSet<(Arc<str>, i32)>) {
+        for (topic, partition) in away.difference(&self.away) {
+            warn!(%topic, partition, "no broker leads this partition: it is read when one does");
+        }
+        for (topic, partition) in self.away.difference(&away) {
+            info!(%topic, partition, "a broker leads this partition again");
+        }
+        self.away = away;
+    }
+
+    /// Asks for an offset of each partition: their starts, their ends, or by time. Those that nobody leads are left out.
+    fn offsets(&self, of: &[(Arc<str>, i32)], which: Offset) -> Result<BTreeMap<(Arc<str>, i32), Offset>, SourceError> {
         let doing = "asking how far topics reach";
         if of.is_empty() {
-            return Ok(Vec::new());
+            return Ok(BTreeMap::new());
         }
         let mut list = TopicPartitionList::new();
         for (topic, partition) in of {
@@ -171,11 +195,14 @@ impl KafkaSource {
         }
         let answer = self.asker.offsets_for_times(list, PATIENCE).map_err(self.failed(doing))?;
         let offset = |element: TopicPartitionListElem<'_>| element.error().map(|()| element.offset());
-        let mut offsets = Vec::new();
+        let mut offsets = BTreeMap::new();
         for (topic, partition) in of {
             let element = answer.find_partition(topic, *partition).map(offset);
             match element {
-                Some(Ok(offset)) => offsets.push((topic.clone(), *partition, offset)),
+                Some(Ok(offset)) => {
+                    offsets.insert((topic.clone(), *partition), offset);
+                }
+                Some(Err(error)) if is_away(&error) => debug!(%topic, partition, %error, "left out of a look"),
                 Some(Err(error)) => return Err(self.failed(doing)(error)),
                 None => return Err(self.health().judge_silence(doing)),
             }
@@ -187,9 +214,12 @@ impl KafkaSource {
     fn extents_of(&self, partitions: &[(Arc<str>, i32)]) -> Result<Vec<Extent>, SourceError> {
         let lows = self.offsets(partitions, Offset::Beginning)?;
         let highs = self.offsets(partitions, Offset::End)?;
-        let extents = lows.into_iter().zip(highs).filter_map(|((topic, partition, low), (_, _, high))| match (low, high) {
-            (Offset::Offset(low), Offset::Offset(high)) => Some(Extent { topic, partition, low, high: high.max(low) }),
-            _ => None,
+        let extents = lows.into_iter().filter_map(|((topic, partition), low)| {
+            let of = (topic, partition);
+            match (low, highs.get(&of)) {
+                (Offset::Offset(low), Some(Offset::Offset(high))) => Some(Extent { topic: of.0, partition, low, high: low.max(*high) }),
+                _ => None,
+            }
         });
         self.health().works();
         Ok(extents.collect())
@@ -305,7 +335,8 @@ impl KafkaSource {
     /// Finds the logs that do not hold the offset that they are read at: librdkafka does not say which, so all are looked
     /// at. Whichever it was, its fetching has stopped.
     fn find_lost(&mut self) -> Result<(), SourceError> {
-        let partitions: Vec<_> = self.positions.iter().map(|reading| (reading.log.topic.clone(), reading.log.partition)).collect();
+        let logs = self.positions.iter().map(|reading| (reading.log.topic.clone(), reading.log.partition));
+        let partitions: Vec<_> = logs.filter(|log| !self.away.contains(log)).collect();
         let before = self.lost.len();
         for Extent { topic, partition, low, high } in self.extents_of(&partitions)? {
             let Some(offset) = self.positions.get(&topic, partition).map(|reading| reading.position) else { continue };
@@ -367,6 +398,12 @@ impl Source for KafkaSource {
         self.serve_callbacks();
         let partitions = self.partitions()?;
         let extents = self.extents_of(&partitions)?;
+        if extents.len() < partitions.len() {
+            // Their leaders went between the two questions.
+            let seen = |of: &(Arc<str>, i32)| extents.iter().any(|extent| (&extent.topic, extent.partition) == (&of.0, of.1));
+            let away = partitions.iter().filter(|of| !seen(of)).cloned().chain(self.away.iter().cloned()).collect();
+            self.set_away(away);
+        }
         if self.tails.is_none() {
             let quiet = self.positions.quiet(&extents);
             if !quiet.is_empty() {
@@ -376,11 +413,18 @@ impl Source for KafkaSource {
         Ok(extents)
     }
 
+    fn away(&self) -> Vec<(Arc<str>, i32)> {
+        self.away.iter().cloned().collect()
+    }
+
     fn offset_at(&mut self, topic: &str, partition: i32, time_ms: i64) -> Result<i64, SourceError> {
         let of = [(Arc::from(topic), partition)];
-        match self.offsets(&of, Offset::Offset(time_ms))?.first() {
-            Some((_, _, Offset::Offset(offset))) => Ok(*offset),
-            _ => Ok(self.extents_of(&of)?.first().map_or(0, |extent| extent.high)),
+        match self.offsets(&of, Offset::Offset(time_ms))?.get(&of[0]) {
+            Some(Offset::Offset(offset)) => Ok(*offset),
+            _ => match self.extents_of(&of)?.first() {
+                Some(extent) => Ok(extent.high),
+                None => Err(SourceError::Retry(format!("no broker leads {topic}/{partition}"))),
+            },
         }
     }
 
@@ -455,6 +499,25 @@ impl Source for KafkaSource {
 /// The whole milliseconds of a time: librdkafka waits for those, and rdkafka spins through the rest.
 fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether an error says that one partition can't be asked now, and nothing of the others.
+fn is_away(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::ReplicaNotAvailable
+                | Code::OffsetNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::KafkaStorageError
+        )
+    )
 }
 
 /// Whether librdkafka goes on by itself after an error.

@@ -56,6 +56,20 @@ fn the_origin_holds_where_nothing_is_stored_and_later_logs_begin_at_their_start(
 }
 
 #[test]
+fn a_log_that_was_away_at_the_start_has_its_origin_and_is_waited_for() {
+    let mut lanes = lanes(from(Origin::Latest), &[]);
+    lanes.await_logs(vec![("t".into(), 1)]);
+    let first = lanes.plan(&[new_log("t", 0, 5, 10)], &none()).unwrap();
+    assert!((origins(&first), first.goals.len(), lanes.awaits()) == (vec![("t", 0, 10)], 1, true));
+    // One that was born since begins at its start, and is no goal, whoever leads it.
+    lanes.await_logs(vec![("t".into(), 1), ("t".into(), 2)]);
+    let born = lanes.plan(&[new_log("t", 0, 5, 10), new_log("t", 2, 0, 4)], &none()).unwrap();
+    assert!((origins(&born), born.goals.len(), lanes.awaits()) == (vec![("t", 2, 0)], 0, true));
+    let back = lanes.plan(&[new_log("t", 0, 5, 10), new_log("t", 1, 3, 8)], &none()).unwrap();
+    assert!((origins(&back), back.goals.len(), lanes.awaits()) == (vec![("t", 1, 8)], 1, false));
+}
+
+#[test]
 fn a_time_is_asked_for_and_kept_within_the_log() {
     let mut lanes = lanes(from(Origin::Timestamp(77)), &[]);
     let sights = [new_log("t", 0, 2, 9), new_log("t", 1, 2, 9)];

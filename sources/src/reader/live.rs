@@ -54,6 +54,9 @@ impl Live {
             *self.run.shared.lanes() = Some(lanes);
         }
         let extents = self.source.extents()?;
+        if let Some(lanes) = &mut *self.run.shared.lanes() {
+            lanes.await_logs(self.source.away());
+        }
         let (sights, asks) = {
             let lanes = self.run.shared.lanes();
             let Some(lanes) = &*lanes else { return Ok(()) };
@@ -96,7 +99,7 @@ impl Live {
                     }
                 }
             }
-            progress.goals.get_or_insert_with(|| plan.goals.iter().map(|(log, high)| ((**log).clone(), *high)).collect());
+            progress.goals.get_or_insert_default().extend(plan.goals.iter().map(|(log, high)| ((**log).clone(), *high)));
             if progress.state == ReaderState::Starting {
                 progress.state = ReaderState::Reading;
             }

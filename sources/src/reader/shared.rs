@@ -120,7 +120,8 @@ pub(super) fn note_caught_up(lanes: &Lanes, progress: &mut Progress) {
     if progress.caught_up {
         return;
     }
-    progress.caught_up = progress.goals.as_ref().is_some_and(|goals| {
-        goals.iter().all(|(log, high)| lanes.follows_end(log) && progress.logs.get(log).is_some_and(|p| p.position >= *high))
-    });
+    progress.caught_up = !lanes.awaits()
+        && progress.goals.as_ref().is_some_and(|goals| {
+            goals.iter().all(|(log, high)| lanes.follows_end(log) && progress.logs.get(log).is_some_and(|p| p.position >= *high))
+        });
 }

@@ -92,3 +92,27 @@ fn whoever_may_read_but_is_allowed_no_group_reads() {
     kafka.send("t", 0, 40..41, 10);
     again.until("the new one", |run| run.offsets(0) == set(40..41));
 }
+
+#[test]
+fn a_partition_that_nobody_leads_is_left_out_and_the_others_are_read() {
+    let mock = MockCluster::new(1).expect("mock cluster");
+    mock.create_topic("t", 2, 1).expect("topic");
+    let kafka = Cluster::own(mock.bootstrap_servers());
+    (0..2).for_each(|partition| kafka.send("t", partition, 0..20, 10));
+    // Before anybody reads it: the mock itself breaks where a partition that is fetched loses its leader.
+    mock.partition_leader("t", 1, None).expect("no leader");
+    let memory = Arc::new(Memory::default());
+    let mut run = Run::start(&config(&kafka.brokers, "t"), &memory, rules(Origin::Latest));
+    run.until("the first look", |run| run.reader.progress().looked_ms.is_some());
+    kafka.send("t", 0, 20..40, 10);
+    run.until("the one that is led", |run| run.offsets(0) == set(20..40));
+    let looked = run.reader.progress().looked_ms;
+    run.until("another look", |run| run.reader.progress().looked_ms > looked);
+    assert_eq!((run.reader.progress().state, run.reader.caught_up_to()), (ReaderState::Reading, None));
+    mock.partition_leader("t", 1, Some(1)).expect("leader");
+    let goals: Vec<_> = run.catch_up().into_iter().map(|(log, high)| (log.partition, high)).collect();
+    assert_eq!(goals, [(0, 20), (1, 20)]);
+    // The run's origin is its origin too: what it held then is not asked for.
+    kafka.send("t", 1, 20..30, 10);
+    run.until("the other", |run| run.offsets(1) == set(20..30));
+}
