@@ -9,7 +9,8 @@
 #   kafka.sh fetch  -            only fetches the jars
 #
 # KAFKA_SASL=1 adds SASL_SSL on PORT+2 (SCRAM-SHA-512, SCRAM-SHA-256, PLAIN; user KAFKA_USER=alerts, password
-# KAFKA_PASSWORD=alerts-secret; the clients' CA is DIR/tls/ca.pem). KAFKA_HEAP=768m. KAFKA_EXTRA: more lines of server.properties.
+# KAFKA_PASSWORD=alerts-secret; the clients' CA is DIR/tls/ca.pem). Where there is an openssl, it also adds SSL on PORT+3, which
+# asks clients for a certificate: DIR/tls/client.pem, its key DIR/tls/client.key (password key-secret). KAFKA_HEAP=768m. KAFKA_EXTRA: more lines of server.properties.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
@@ -37,6 +38,8 @@ need_java; fetch "$here/kafka.xml" "$lib"
 user=${KAFKA_USER:-alerts} password=${KAFKA_PASSWORD:-alerts-secret} sasl=${KAFKA_SASL:-0}
 listeners=PLAINTEXT://127.0.0.1:$port
 [ "$sasl" = 1 ] && listeners+=,SASL_SSL://127.0.0.1:$((port + 2))
+asks=0
+if [ "$sasl" = 1 ] && command -v openssl >/dev/null; then asks=1; listeners+=,SSL://127.0.0.1:$((port + 3)); fi
 conf=$D/server.properties
 cat >"$conf" <<C
 process.roles=broker,controller
@@ -45,7 +48,7 @@ controller.quorum.voters=1@127.0.0.1:$((port + 1))
 controller.listener.names=CONTROLLER
 listeners=$listeners,CONTROLLER://127.0.0.1:$((port + 1))
 advertised.listeners=$listeners
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$D/log
 num.partitions=4
@@ -84,6 +87,12 @@ if [ "$sasl" = 1 ]; then
       -storepass changeit >/dev/null 2>&1
     keytool -exportcert -rfc -alias kafka -keystore "$tls/server.p12" -storepass changeit >"$tls/ca.pem" 2>/dev/null
   fi
+  if [ "$asks" = 1 ] && [ ! -s "$tls/client.key" ]; then
+    openssl req -newkey rsa:2048 -passout pass:key-secret -keyout "$tls/client.new" -subj /CN=fink -out "$tls/client.csr" 2>/dev/null
+    keytool -gencert -rfc -alias kafka -validity 3650 -keystore "$tls/server.p12" -storepass changeit \
+      -infile "$tls/client.csr" -outfile "$tls/client.pem" 2>/dev/null
+    mv "$tls/client.new" "$tls/client.key"
+  fi
   module=org.apache.kafka.common.security
   cat >>"$conf" <<C
 sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
@@ -94,6 +103,11 @@ ssl.keystore.type=PKCS12
 ssl.keystore.location=$tls/server.p12
 ssl.keystore.password=changeit
 ssl.key.password=changeit
+C
+  [ "$asks" = 1 ] && cat >>"$conf" <<C
+listener.name.ssl.ssl.client.auth=required
+listener.name.ssl.ssl.truststore.type=PEM
+listener.name.ssl.ssl.truststore.location=$tls/ca.pem
 C
 fi
 [ -n "${KAFKA_EXTRA:-}" ] && printf '%s\n' "$KAFKA_EXTRA" >>"$conf"

@@ -145,7 +145,9 @@ impl Fault {
     fn text(self) -> &'static str {
         match self {
             Self::Login => "kafka refuses the login (wrong name or password?)",
-            Self::Tls => "no TLS connection to kafka (wrong certificate authority, or no TLS at that port?)",
+            Self::Tls => {
+                "no TLS connection to kafka (wrong certificate authority, a certificate of ours that is missing or refused, or no TLS at that port?)"
+            }
             Self::Away => "kafka does not answer",
         }
     }
@@ -157,7 +159,8 @@ impl Fault {
             Some(Code::Authentication | Code::SaslAuthenticationFailed) => Some(Self::Login),
             Some(Code::SSL) => Some(Self::Tls),
             _ if text.contains("SASL authentication error") || text.contains("SaslAuthenticateRequest failed") => Some(Self::Login),
-            _ if text.contains("SSL handshake failed") => Some(Self::Tls),
+            // An alert may come after the handshake: of a certificate that is missing or refused.
+            _ if text.contains("SSL handshake failed") || text.contains("SSL alert number") => Some(Self::Tls),
             Some(Code::AllBrokersDown) => Some(Self::Away),
             _ => None,
         }
@@ -204,6 +207,15 @@ mod tests {
         assert!(health.trouble().is_none());
         health.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "invalid credentials");
         assert!(matches!(health.judge("looking", &DOWN), SourceError::Retry(_)));
+    }
+
+    #[test]
+    fn a_certificate_that_is_asked_for_and_missing_stops_at_the_start() {
+        let health = Health::default();
+        let reason = "ssl://h:1: Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        health.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), reason);
+        health.error(DOWN, "1/1 brokers are down");
+        assert!(matches!(health.judge("looking", &DOWN), SourceError::Stop(text) if text.contains("certificate of ours")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fink_sources::kafka::{Mechanism, Sasl, Secret, Tls};
+use fink_sources::kafka::{KafkaSource, Mechanism, Sasl, Secret, Tls};
 use fink_sources::lanes::{Origin, Rules};
 use fink_sources::queue::Bounds;
 use fink_sources::schemas::{Ensured, NoSchemas, Schemas};
@@ -57,6 +57,38 @@ fn a_login_is_accepted_or_refused_with_a_reason() {
     untrusted.tls = Some(Tls::default());
     let refusal = Run::start(&untrusted, &Arc::default(), Rules::default()).refusal();
     assert!(refusal.contains("TLS"), "{refusal}");
+}
+
+#[test]
+fn a_cluster_that_asks_for_a_certificate_is_read_with_one_and_not_without() {
+    let (Some(kafka), Some(folder)) = (Cluster::shared(), folder()) else { return };
+    let tls = folder.join("tls");
+    if !tls.join("client.key").is_file() {
+        println!("skipped: kafka.sh made no client's certificate");
+        return;
+    }
+    let topic = fresh("certified");
+    kafka.create(&topic, 1, &[]);
+    kafka.send(&topic, 0, 0..5, 10);
+    let (host, port) = kafka.brokers.split_once(':').expect("host and port");
+    let brokers = format!("{host}:{}", port.parse::<u16>().expect("port") + 3);
+    let secrets = tempfile::tempdir().expect("folder");
+    let with = |certificate: bool, password: &str| {
+        let path = secrets.path().join(password);
+        std::fs::write(&path, password).expect("write");
+        let certificate = certificate.then(|| (tls.join("client.pem"), tls.join("client.key")));
+        let key_password = certificate.is_some().then_some(Secret::File(path));
+        let mut settings = config(&brokers, &topic);
+        settings.tls = Some(Tls { ca: Some(tls.join("ca.pem")), certificate, key_password });
+        settings
+    };
+    let mut run = Run::start(&with(true, "key-secret"), &Arc::default(), rules(Origin::Earliest));
+    run.catch_up();
+    assert_eq!(run.offsets(0), set(0..5));
+    let refusal = Run::start(&with(false, "key-secret"), &Arc::default(), rules(Origin::Earliest)).refusal();
+    assert!(refusal.contains("TLS"), "{refusal}");
+    let error = KafkaSource::new(&with(true, "wrong-secret")).err().expect("the key can't be read").to_string();
+    assert!(error.contains("ssl.key") && !error.contains("wrong-secret"), "{error}");
 }
 
 #[test]
