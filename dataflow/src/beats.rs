@@ -21,7 +21,7 @@ use crate::budget::{Budget, Claim};
 use crate::clock::{Beat, Clock};
 use crate::message::Chunk;
 use crate::moment::Moment;
-use crate::ports::{Drawn, Inlet};
+use crate::ports::{Drawn, Inlet, Load};
 use crate::ticks::{Metronome, Ticks};
 
 /// Messages that a live operator hands on in one activation, before it lets other operators run.
@@ -137,9 +137,9 @@ pub(crate) struct Draw<I> {
 }
 
 /// What a [`Draw`] gave.
-pub(crate) enum Given {
+pub(crate) enum Given<C> {
     /// A chunk, and the claim for its bytes.
-    Chunk((Chunk, Arc<Claim>)),
+    Chunk((C, Arc<Claim>)),
     /// Nothing: the budget is not open, and wakes the operator when it is.
     Full,
     /// Nothing now; the inlet wakes the operator when there is something.
@@ -148,9 +148,12 @@ pub(crate) enum Given {
     Ended,
 }
 
-impl<I: Inlet> Draw<I> {
+impl<I> Draw<I> {
     /// Draws for the operator at `address`, and has it activated a first time.
-    pub(crate) fn new(scope: Scope<'_, Moment>, address: Rc<[usize]>, seat: Seat<I>) -> Self {
+    pub(crate) fn new<C>(scope: Scope<'_, Moment>, address: Rc<[usize]>, seat: Seat<I>) -> Self
+    where
+        I: Inlet<C>,
+    {
         let waker = scope.worker().sync_activator_for(address.to_vec());
         let again = scope.activator_for(address);
         seat.inlet.register(seat.index, waker.clone());
@@ -159,7 +162,10 @@ impl<I: Inlet> Draw<I> {
     }
 
     /// The next chunk, while the budget is as `is_open` wants it.
-    pub(crate) fn next(&self, is_open: fn(&Budget) -> bool) -> Given {
+    pub(crate) fn next<C: Load>(&self, is_open: fn(&Budget) -> bool) -> Given<C>
+    where
+        I: Inlet<C>,
+    {
         let Seat { inlet, budget, index } = &self.seat;
         if !is_open(budget) {
             budget.wake(self.waker.clone());

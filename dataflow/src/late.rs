@@ -23,9 +23,8 @@ use timely::dataflow::{Scope, StreamVec};
 use crate::beats::{Draw, Given, Seat};
 use crate::budget::{Budget, Claim};
 use crate::clock::Beat;
-use crate::message::Chunk;
 use crate::moment::Moment;
-use crate::ports::Inlet;
+use crate::ports::{Inlet, Load};
 
 /// Messages that a late operator hands on in one activation: few, since live data waits meanwhile.
 const MESSAGES_PER_TURN: usize = 128;
@@ -114,20 +113,20 @@ impl Stand {
 /// A late source: enters what it draws one epoch ahead of live data, while the budget has room to spare and live data does
 /// not lag. The second stream are the epochs that it asks to close. It ends when its inlet has; one that may get more
 /// to do later keeps its inlet open.
-pub fn late<'s>(
+pub fn late<'s, C: Load>(
     scope: Scope<'s, Moment>,
     beats: StreamVec<'s, Moment, Beat>,
-    seat: LateSeat<impl Inlet + 'static>,
-) -> (StreamVec<'s, Moment, (Chunk, Arc<Claim>)>, StreamVec<'s, Moment, u32>) {
+    seat: LateSeat<impl Inlet<C> + 'static>,
+) -> (StreamVec<'s, Moment, (C, Arc<Claim>)>, StreamVec<'s, Moment, u32>) {
     let mut builder = OperatorBuilder::new("late".to_owned(), scope);
     let mut beats = builder.new_input_connection(beats, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Chunk, Arc<Claim>)>>>::from(output);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(C, Arc<Claim>)>>>::from(output);
     let (asks, epochs) = builder.new_output_connection([]);
     let mut asks = OutputBuilder::<_, CapacityContainerBuilder<Vec<u32>>>::from(asks);
     let LateSeat { seat, close, yields } = seat;
     let mut stand = Stand::new(close);
-    let turns = Turns { draw: Draw::new(scope, builder.operator_info().address, seat), yields };
+    let turns = Turns { draw: Draw::new::<C>(scope, builder.operator_info().address, seat), yields };
     builder.build(move |mut capabilities| {
         // Asks travel under a capability that stays at the minimum: nothing depends on their frontier.
         let mut held: Option<(Capability<Moment>, Capability<Moment>)> = capabilities.pop().zip(capabilities.pop());
@@ -144,7 +143,7 @@ pub fn late<'s>(
                 let mut drawn = Vec::new();
                 ended = turns.turn(over, &mut drawn, &mut stand.busy);
                 if !drawn.is_empty() {
-                    asking |= stand.entered(drawn.iter().map(|(chunk, _)| chunk.messages.len()).sum());
+                    asking |= stand.entered(drawn.iter().map(|(chunk, _)| chunk.count()).sum());
                     output.activate().session(&*data).give_container(&mut drawn);
                 }
             }
@@ -166,9 +165,12 @@ struct Turns<I> {
     yields: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl<I: Inlet> Turns<I> {
+impl<I> Turns<I> {
     /// Draws for one turn; `busy` is set where something waits that was not drawn. Returns whether the inlet has ended.
-    fn turn(&self, over: bool, drawn: &mut Vec<(Chunk, Arc<Claim>)>, busy: &mut bool) -> bool {
+    fn turn<C: Load>(&self, over: bool, drawn: &mut Vec<(C, Arc<Claim>)>, busy: &mut bool) -> bool
+    where
+        I: Inlet<C>,
+    {
         let mut turn = 0;
         while turn < MESSAGES_PER_TURN {
             if !over && (self.yields)() {
@@ -178,7 +180,7 @@ impl<I: Inlet> Turns<I> {
             }
             match self.draw.next(Budget::open_to_late) {
                 Given::Chunk(given) => {
-                    turn += given.0.messages.len() + 1;
+                    turn += given.0.count() + 1;
                     drawn.push(given);
                 }
                 Given::Full => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use timely::scheduling::SyncActivator;
 
+use crate::alerts::AlertBatch;
 use crate::coverage::Intervals;
 use crate::message::{Chunk, Log, Mark};
 
@@ -124,11 +125,38 @@ pub trait Source: Send {
     fn durable(&mut self, _log: &Log, _offset: i64) {}
 }
 
+/// What an inlet hands over: [`Chunk`]s of messages, or batches of what was decoded before.
+pub trait Load: Clone + 'static {
+    /// Messages in it, or rows.
+    fn count(&self) -> usize;
+
+    /// How many bytes it keeps in memory.
+    fn bytes(&self) -> usize;
+}
+
+impl Load for Chunk {
+    fn count(&self) -> usize {
+        self.messages.len()
+    }
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+}
+
+impl Load for AlertBatch {
+    fn count(&self) -> usize {
+        self.rows.num_rows()
+    }
+    fn bytes(&self) -> usize {
+        self.rows.get_array_memory_size()
+    }
+}
+
 /// What an [`Inlet`] gave.
 #[derive(Debug)]
-pub enum Drawn {
+pub enum Drawn<C = Chunk> {
     /// A chunk.
-    Chunk(Chunk),
+    Chunk(C),
     /// Nothing for this worker now; it is woken when there is.
     Nothing,
     /// Nothing ever again.
@@ -136,12 +164,12 @@ pub enum Drawn {
 }
 
 /// Where the workers of a process draw chunks: the other end of what a source's thread fills.
-pub trait Inlet: Clone + Send {
+pub trait Inlet<C = Chunk>: Clone + Send {
     /// Has worker `index` of this process (from 0) woken when there is something for it to draw.
     fn register(&self, index: usize, waker: SyncActivator);
 
     /// The next chunk for worker `index`.
-    fn draw(&self, index: usize) -> Drawn;
+    fn draw(&self, index: usize) -> Drawn<C>;
 }
 
 /// What the ledger knows of a log.

@@ -1,4 +1,4 @@
-//! The bounded queue between a reader's thread and the workers that draw chunks from it.
+//! The bounded queue between a thread that reads and the workers that draw chunks from it.
 //!
 //! It is bounded in chunks and in bytes; a chunk larger than the whole bound still passes, alone. A quiet stream is drawn
 //! by one worker only (files are written by worker, and one file a second is better than one a worker a second): the others
@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fink_dataflow::message::Chunk;
-use fink_dataflow::ports::{Drawn, Inlet as Draw};
+use fink_dataflow::ports::{Drawn, Inlet as Draw, Load};
 use timely::scheduling::SyncActivator;
 
 /// How much a queue may hold.
@@ -33,43 +33,53 @@ impl Default for Bounds {
 
 /// A queue of these bounds: the reader's end and the workers' end.
 #[must_use]
-pub fn queue(bounds: Bounds) -> (Outlet, Inlet) {
-    let shared = Arc::new(Shared { bounds, room: Condvar::new(), state: Mutex::new(State::default()) });
+pub fn queue<C>(bounds: Bounds) -> (Outlet<C>, Inlet<C>) {
+    let shared = Arc::new(Shared { bounds, room: Condvar::new(), state: Mutex::new(State::new()) });
     (Outlet { shared: shared.clone() }, Inlet { shared })
 }
 
 /// The reader's end. Dropping it ends the queue: what is in it can still be drawn.
-pub struct Outlet {
-    shared: Arc<Shared>,
+pub struct Outlet<C = Chunk> {
+    shared: Arc<Shared<C>>,
 }
 
 /// The workers' end; cheap to clone.
-#[derive(Clone)]
-pub struct Inlet {
-    shared: Arc<Shared>,
+pub struct Inlet<C = Chunk> {
+    shared: Arc<Shared<C>>,
 }
 
-struct Shared {
+impl<C> Clone for Inlet<C> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+struct Shared<C> {
     bounds: Bounds,
     room: Condvar,
-    state: Mutex<State>,
+    state: Mutex<State<C>>,
 }
 
-#[derive(Default)]
-struct State {
-    chunks: VecDeque<(Chunk, usize)>,
+struct State<C> {
+    chunks: VecDeque<(C, usize)>,
     bytes: usize,
     wakers: Vec<Option<SyncActivator>>,
     ended: bool,
 }
 
-impl Outlet {
+impl<C> State<C> {
+    fn new() -> Self {
+        Self { chunks: VecDeque::new(), bytes: 0, wakers: Vec::new(), ended: false }
+    }
+}
+
+impl<C: Load> Outlet<C> {
     /// Puts a chunk in, and wakes who should draw it. Gives it back when there was no room for it within `patience`.
     ///
     /// # Errors
     /// The chunk itself.
     #[expect(clippy::result_large_err, reason = "the chunk is handed back to be sent again")]
-    pub fn send(&self, chunk: Chunk, patience: Duration) -> Result<(), Chunk> {
+    pub fn send(&self, chunk: C, patience: Duration) -> Result<(), C> {
         let bytes = chunk.bytes();
         let bounds = &self.shared.bounds;
         let deadline = Instant::now() + patience;
@@ -92,7 +102,7 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl<C> Drop for Outlet<C> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.ended = true;
@@ -102,7 +112,7 @@ impl Drop for Outlet {
     }
 }
 
-impl Inlet {
+impl<C> Inlet<C> {
     /// Chunks and bytes that wait.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
@@ -111,7 +121,7 @@ impl Inlet {
     }
 }
 
-impl Draw for Inlet {
+impl<C: Load + Send> Draw<C> for Inlet<C> {
     fn register(&self, index: usize, waker: SyncActivator) {
         let mut state = self.shared.lock();
         if state.wakers.len() <= index {
@@ -123,7 +133,7 @@ impl Draw for Inlet {
         state.wakers[index] = Some(waker);
     }
 
-    fn draw(&self, index: usize) -> Drawn {
+    fn draw(&self, index: usize) -> Drawn<C> {
         let mut state = self.shared.lock();
         if !state.ended && index >= self.shared.bounds.workers(&state) {
             return Drawn::Nothing;
@@ -140,8 +150,8 @@ impl Draw for Inlet {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<C> Shared<C> {
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,7 +164,7 @@ impl Bounds {
     }
 
     /// How many workers should draw from a queue this deep.
-    fn workers(&self, state: &State) -> usize {
+    fn workers<C>(&self, state: &State<C>) -> usize {
         if state.chunks.is_empty() { 1 } else { 1 + (state.chunks.len() / self.chunks_per_worker).max(state.bytes / self.bytes_per_worker) }
     }
 }
