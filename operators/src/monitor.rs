@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
 use differential_dataflow::lattice::Lattice;
@@ -17,49 +18,59 @@ use timely::dataflow::operators::Operator;
 use timely::progress::Timestamp;
 
 use crate::objects::LightAlerts;
+use crate::surveys::light::Unlit;
 
-/// What alerts are counted by.
+/// What alerts of a night are counted by. Visits, of which there are many, come last.
 #[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
 pub enum Counter {
-    /// A partition of a topic of a source.
+    /// A partition of a topic of a source: all alerts.
     Partition(LogRef),
-    /// A survey's observing night, in days since 1970; none where the alert has no time, or an absurd one.
-    Night(SurveyId, Option<i32>),
-    /// A survey's visit.
-    Visit(SurveyId, i64),
+    /// The same: those of which the services know nothing more, since they lack an object, an id, a time or a place.
+    Unlit(LogRef),
     /// A survey's band.
     Band(SurveyId, Band),
+    /// A survey's visit.
+    Visit(SurveyId, i64),
 }
 
+/// A counter of an observing night (in days since 1970; none where the alert has no time, or an absurd one).
+pub type Counted = (Option<i32>, Counter);
+
 /// What an alert is counted under.
-pub fn counters(alert: &LightAlert) -> [Counter; 4] {
+pub fn counters(alert: &LightAlert) -> [Counted; 3] {
     let survey = alert.object.survey;
     [
         Counter::Partition(alert.detection.address.log.clone()),
-        Counter::Night(survey, alert.night),
-        Counter::Visit(survey, alert.visit),
         Counter::Band(survey, alert.detection.point.band),
+        Counter::Visit(survey, alert.visit),
     ]
+    .map(|counter| (alert.night, counter))
+}
+
+/// What an alert without a light row is counted under.
+pub fn unlit_counters(unlit: &Unlit) -> [Counted; 2] {
+    let log = LogRef::from(Arc::clone(&unlit.place.log));
+    [Counter::Partition(log.clone()), Counter::Unlit(log)].map(|counter| (unlit.night, counter))
 }
 
 /// Counts alerts: the collection holds each counter as often as there are alerts.
-pub fn monitor<'s, T: Timestamp + Lattice + Ord + Hash>(alerts: LightAlerts<'s, T>) -> VecCollection<'s, T, Counter, isize> {
+pub fn monitor<'s, T: Timestamp + Lattice + Ord + Hash>(alerts: LightAlerts<'s, T>) -> VecCollection<'s, T, Counted, isize> {
     let sums = alerts.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "Count", |_capability, _info| {
-        // Added up where they are, so that a batch sends a few sums and not four rows an alert.
-        let mut sums: HashMap<(Counter, T), isize> = HashMap::new();
+        // Added up where they are, so that a batch sends a few sums and not three rows an alert.
+        let mut sums: HashMap<(Counted, T), isize> = HashMap::new();
         move |input, output| {
             input.for_each_stamp(|stamp, data| {
                 for container in data {
                     for (alert, time, diff) in container.iter() {
-                        for counter in counters(alert) {
-                            sums.entry((counter, time.clone())).or_insert(0).plus_equals(diff);
+                        for counted in counters(alert) {
+                            sums.entry((counted, time.clone())).or_insert(0).plus_equals(diff);
                         }
                     }
                 }
                 let sums = sums.drain().filter(|(_, sum)| *sum != 0);
-                output.session(&stamp).give_iterator(sums.map(|((counter, time), sum)| (counter, time, sum)));
+                output.session(&stamp).give_iterator(sums.map(|((counted, time), sum)| (counted, time, sum)));
             });
         }
     });
-    sums.as_collection().consolidate()
+    sums.as_collection()
 }

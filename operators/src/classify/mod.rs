@@ -57,14 +57,9 @@ pub struct Counted {
     pub class: Arc<str>,
 }
 
-/// Keeps the classes of all objects. `types`: the catalogues whose types are classes, those that count most first.
-pub fn classify<'s, T: Timestamp + Lattice + Ord>(
-    summaries: &ByObject<'s, T, Summary>,
-    matches: VecCollection<'s, T, (ObjectId, Match), isize>,
-    types: &[CatalogueId],
-) -> Classified<'s, T> {
-    let types: Rc<[CatalogueId]> = types.into();
-    let matches = matches.arrange_by_key_named("matches").reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
+/// All matches of each object that has any.
+pub fn by_object<'s, T: Timestamp + Lattice + Ord>(matches: VecCollection<'s, T, (ObjectId, Match), isize>) -> ByObject<'s, T, Matches> {
+    matches.arrange_by_key_named("matches").reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
         "matches by object",
         |_object, found, output| {
             let found: Matches = found.iter().filter(|(_, count)| *count > 0).map(|(found, _)| (*found).clone()).collect();
@@ -74,7 +69,17 @@ pub fn classify<'s, T: Timestamp + Lattice + Ord>(
             buffer.clear();
             buffer.extend(updates.drain(..).map(|(matches, time, diff)| ((*object, matches), time, diff)));
         },
-    );
+    )
+}
+
+/// Keeps the classes of all objects. `types`: the catalogues whose types are classes, those that count most first.
+pub fn classify<'s, T: Timestamp + Lattice + Ord>(
+    summaries: &ByObject<'s, T, Summary>,
+    matches: VecCollection<'s, T, (ObjectId, Match), isize>,
+    types: &[CatalogueId],
+) -> Classified<'s, T> {
+    let types: Rc<[CatalogueId]> = types.into();
+    let matches = by_object(matches);
     let alone = {
         let types = Rc::clone(&types);
         summaries.clone().flat_map_ref(move |object, summary| Some((*object, classes(&summary.runs, &[], &types))))

@@ -101,8 +101,16 @@ pub enum Sign {
 pub struct Unlit {
     /// Where it stands.
     pub place: Place,
+    /// Its observing night, in days since 1970.
+    pub night: Option<i32>,
     /// Why, for a person.
     pub reason: &'static str,
+}
+
+/// All alerts of a batch, for one reason.
+pub(super) fn unlit(batch: &AlertBatch, reason: &'static str) -> Vec<Unlit> {
+    let all = batch.places.iter().zip(&batch.nights);
+    all.map(|(place, night)| Unlit { place: place.clone(), night: *night, reason }).collect()
 }
 
 /// Numbers that stand for none where a survey writes magnitudes or counts. Among fluxes they are fluxes.
@@ -118,8 +126,7 @@ impl Survey {
         let objects: Vec<_> = light.objects.iter().filter_map(|f| Some((record.at(f.record)?, f.names))).collect();
         let objects: Vec<_> = objects.iter().map(|(record, names)| (record, record.column(names))).collect();
         let Some(own) = record.at(&[light.own.at]) else {
-            let unlit = |place: &Place| Unlit { place: place.clone(), reason: "its schema has no record of the survey's alerts" };
-            return (Vec::new(), batch.places.iter().map(unlit).collect());
+            return (Vec::new(), unlit(batch, "its schema has no record of the survey's alerts"));
         };
         let own = Reader::new(&light.own, own);
         let histories: Vec<_> = light
@@ -146,7 +153,7 @@ impl Survey {
                     night: batch.nights[row],
                     history: history(&histories, light.bands, row),
                 }),
-                Err(reason) => unlit.push(Unlit { place: place.clone(), reason }),
+                Err(reason) => unlit.push(Unlit { place: place.clone(), night: batch.nights[row], reason }),
             }
         }
         (lit, unlit)

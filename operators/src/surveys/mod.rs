@@ -3,16 +3,18 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`light`] | how a table makes light rows of decoded batches |
+//! | [`operator`] | the same as a stream |
 //! | [`columns`] | Arrow columns by name, whatever number type a schema gives them |
 //! | [`ztf`], [`lsst`] | the surveys |
 
 pub mod columns;
 pub mod light;
 pub mod lsst;
+pub mod operator;
 pub mod ztf;
 
 use arrow::datatypes::{DataType, Schema};
-use fink_dataflow::alerts::{AlertBatch, Place};
+use fink_dataflow::alerts::AlertBatch;
 use fink_dataflow::detection::{LightAlert, SurveyId};
 
 use light::{Light, Unlit};
@@ -118,10 +120,7 @@ pub fn sight(record: &str, columns: &Schema) -> Option<Sight> {
 pub fn light_rows(batch: &AlertBatch) -> (Vec<LightAlert>, Vec<Unlit>) {
     match sight(&batch.schema.name, &batch.schema.columns) {
         Some(sight) => sight.survey.light_rows(batch),
-        None => {
-            let unlit = |place: &Place| Unlit { place: place.clone(), reason: "no survey sends such alerts" };
-            (Vec::new(), batch.places.iter().map(unlit).collect())
-        }
+        None => (Vec::new(), light::unlit(batch, "no survey sends such alerts")),
     }
 }
 

@@ -10,7 +10,7 @@ use fink_operators::classify::history::{Classes, classes};
 use fink_operators::classify::rules::{Rule, Signs, finkclass};
 use fink_operators::classify::{Counted, classify, counts};
 use fink_operators::crossmatch::{Association, Match, associations, matches, places};
-use fink_operators::monitor::{Counter, counters, monitor};
+use fink_operators::monitor::{self, counters, monitor};
 use fink_operators::objects::summary::Summary;
 use fink_operators::objects::{Entry, objects, summarise};
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ enum Out {
     Association(ObjectId, Association),
     Classes(ObjectId, Classes),
     Counted(Counted),
-    Counter(Counter),
+    Counter(monitor::Counted),
 }
 
 const TYPES: [CatalogueId; 2] = [CatalogueId(7), CatalogueId(3)];
