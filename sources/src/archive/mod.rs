@@ -9,8 +9,10 @@
 //! | [`select`] | which rows, and which columns |
 //! | `rows` | a file's batches as alert batches |
 //! | [`digest`] | whether two sets of rows are the same, in any order |
+//! | [`history`] | a replay as a source of late data |
 
 pub mod digest;
+pub mod history;
 mod rows;
 pub mod select;
 

@@ -1,0 +1,117 @@
+//! A replay as a source of late data: what services know of the time before they began.
+//!
+//! A thread of its own reads, and waits where the workers do not draw. What it reads is fixed when the replay is opened: opened
+//! after the archive's fence is taken and before anything new is read, it is exactly what this process will not see itself.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fink_dataflow::alerts::AlertBatch;
+
+use super::{Replay, ReplayError};
+use crate::queue::{Bounds, Inlet, Outlet, queue};
+
+/// Batches (of 1,024 rows at most) and bytes that wait for the workers.
+const BOUNDS: Bounds = Bounds { chunks_max: 16, bytes_max: 32 << 20, chunks_per_worker: 1, bytes_per_worker: 4 << 20 };
+/// How often a reader that waits for room looks whether it was told to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How far a history is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Reading {
+    /// It is being read.
+    #[default]
+    Going,
+    /// All of it was handed over.
+    Done,
+    /// It was told to stop.
+    Stopped,
+    /// It can't be read, for this reason.
+    Failed(String),
+}
+
+/// A history that is being read. Clones are the same.
+#[derive(Clone)]
+pub struct History {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    rows: AtomicU64,
+    total: u64,
+    reading: Mutex<Reading>,
+}
+
+impl History {
+    /// Reads a replay on so many threads, and hands its batches to whoever draws them.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(replay: Replay, threads: usize) -> std::io::Result<(Self, Inlet<AlertBatch>, JoinHandle<()>)> {
+        let (outlet, inlet) = queue(BOUNDS);
+        let shared = Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(0), total: replay.rows(), reading: Mutex::default() };
+        let history = Self { shared: Arc::new(shared) };
+        let own = history.clone();
+        let thread = std::thread::Builder::new().name("history".into()).spawn(move || own.read(replay, threads, outlet))?;
+        Ok((history, inlet, thread))
+    }
+
+    fn read(&self, replay: Replay, threads: usize, outlet: Outlet<AlertBatch>) {
+        let read = replay.run(threads, |batch| {
+            let rows = batch.places.len() as u64;
+            let mut waiting = batch;
+            while !self.stopped() {
+                match outlet.send(waiting, PATIENCE) {
+                    Ok(()) => {
+                        self.shared.rows.fetch_add(rows, Ordering::Relaxed);
+                        return ControlFlow::Continue(());
+                    }
+                    Err(back) => waiting = back,
+                }
+            }
+            ControlFlow::Break(())
+        });
+        let reading = match read {
+            Err(error) => Reading::Failed(chain(&error)),
+            Ok(()) if self.stopped() => Reading::Stopped,
+            Ok(()) => Reading::Done,
+        };
+        // Before the outlet is dropped: who sees the end sees what end it is.
+        *self.shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Reads no more; what was handed over can still be drawn.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is still being read.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.shared.reading.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The rows handed over so far, and those that there are.
+    #[must_use]
+    pub fn rows(&self) -> (u64, u64) {
+        (self.shared.rows.load(Ordering::Relaxed), self.shared.total)
+    }
+}
+
+/// An error with all that caused it.
+fn chain(error: &ReplayError) -> String {
+    let (mut text, mut cause) = (error.to_string(), std::error::Error::source(error));
+    while let Some(deeper) = cause {
+        text += &format!(": {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
