@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{check, hole, init, rejects, replay, show, simulator, start, stop};
+use crate::commands::{check, cone, counts, hole, init, object, rejects, replay, show, simulator, start, stop};
 use crate::config::{Configured, Flag, load};
 
 const EXAMPLES: &str = "\
@@ -14,6 +14,8 @@ First steps:
   fink start archive --simulator       archive the built-in stream below ./archive; Ctrl-C ends it
   fink show                            what runs, in another terminal
   fink check                           is every message in the archive, once?
+  fink start archive services --simulator; fink object ID; fink cone RA DEC RADIUS; fink counts
+                                       and what the alerts are about
 
 With a Kafka of your own:
   fink start archive --brokers HOST:9092 --topic NAME --from earliest --archive ./archive
@@ -37,6 +39,9 @@ enum Command {
     Stop(stop::StopArgs),
     Show(show::ShowArgs),
     Check(check::CheckArgs),
+    Object(object::ObjectArgs),
+    Cone(cone::ConeArgs),
+    Counts(counts::CountsArgs),
     Rejects(rejects::RejectsArgs),
     Hole(hole::HoleArgs),
     #[command(subcommand)]
@@ -220,6 +225,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Stop(args) => stop::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Object(args) => object::run(&args),
+        Command::Cone(args) => cone::run(&args),
+        Command::Counts(args) => counts::run(&args),
         Command::Rejects(args) => rejects::run(&args),
         Command::Hole(args) => hole::run(&args),
         Command::Simulator(command) => simulator::run(&command),

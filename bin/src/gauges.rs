@@ -83,6 +83,7 @@ impl Gauges {
             in_flight_bytes: self.budget.used() as u64,
             trouble: commit.trouble.or(stuck).or_else(|| waits(progress)),
             standing: None,
+            services: None,
         };
         let caught_up = backlog == Some(0) && commit.waiting == 0 && commit.unapplied == 0;
         (figures, caught_up)

@@ -3,16 +3,20 @@
 //! ```text
 //!            ┌────────────── asks ◄──────────────┐
 //!            ▼                                   │
-//!  clock ─► beats ─┬─► live ─► decode ─► archive ─► durable      at (e, now)
-//!                  │    ▲       once                 │
-//!                  │   inlet                         │
-//!                  └─► late ─► decode ─► archive ─► durable      at (e + 1, now); one for each late source
+//!  clock ─► beats ─┬─► live ─► decode ─┬─► archive ─► durable    at (e, now)
+//!                  │    ▲       once   │             │
+//!                  │   inlet           │             │
+//!                  ├─► late ─► decode ─┼─► archive ─► durable    at (e + 1, now); one for each late source
+//!                  │    ▲              │             │
+//!                  │   inlet           ▼             │
+//!                  └─► history ─────► services ─► answers        at (e + 1, now); what the archive held before, if services run
 //!                       ▲
 //!                      inlet      (a source's thread each; a writer's thread each, and one committer)
 //! ```
 //!
 //! This file only wires: what the boxes do is told where they are. Late data has a writer of its own, so that a live commit
 //! waits for no late file; it is durable as its files close, and part of maintained answers when its epoch has rolled in.
+//! The services' own part is drawn in [`services`](mod@crate::services); where none runs, nothing of it is built.
 
 use std::sync::Arc;
 
@@ -29,6 +33,9 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
+use crate::services::desk::Desk;
+use crate::services::{ServiceParts, services};
+
 /// What a worker needs to run the graph.
 pub struct Parts<I> {
     /// Where live chunks are drawn, and how many bytes of them.
@@ -37,6 +44,8 @@ pub struct Parts<I> {
     pub writer: WriterHandle,
     /// The late sources: where each draws, and its writer.
     pub late: Vec<(LateSeat<I>, WriterHandle)>,
+    /// The services, if any run.
+    pub services: Option<ServiceParts>,
     /// The schemas that messages do not carry.
     pub book: Arc<SchemaBook>,
     /// The latest Moment that an earlier run made durable.
@@ -55,6 +64,8 @@ pub struct Probes {
     pub late: ProbeHandle<Moment>,
     /// Behind the archive: what is durable.
     pub durable: ProbeHandle<Moment>,
+    /// Where the worker answers for the services; it must be attended to.
+    pub desk: Option<Desk>,
 }
 
 /// Builds the graph on a worker; the probe tells what is durable.
@@ -64,7 +75,7 @@ pub fn build<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> ProbeH
 
 /// As [`build`], with all probes.
 pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probes {
-    let Parts { seat, writer, late: sources, book, last, ticks, end } = parts;
+    let Parts { seat, writer, late: sources, services: chosen, book, last, ticks, end } = parts;
     worker.dataflow_named::<Moment, _, _>("fink", |scope| {
         let (closed, left, durable) = (ProbeHandle::new(), ProbeHandle::new(), ProbeHandle::new());
         let (asking, asks) = scope.feedback::<Vec<u32>>(());
@@ -72,16 +83,26 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
 
         let messages = live(scope, beats.clone(), seat);
         let decoded = decode(messages, book.clone()).probe_with(&closed);
+        let (mut all_decoded, mut all_asks) = (vec![decoded.clone()], Vec::new());
         archive(decoded, writer).probe_with(&durable);
 
-        let mut all_asks = Vec::new();
         for (seat, writer) in sources {
             let (messages, asks) = late(scope, beats.clone(), seat);
             let decoded = decode(messages.probe_with(&left), book.clone());
+            all_decoded.push(decoded.clone());
             archive(decoded, writer).probe_with(&durable);
             all_asks.push(asks);
         }
+
+        let desk = chosen.map(|mut parts| {
+            let history = parts.history.take().map(|seat| {
+                let (history, asks) = late(scope, beats.clone(), seat);
+                all_asks.push(asks);
+                history.probe_with(&left)
+            });
+            services(scope, all_decoded, history, parts)
+        });
         scope.concatenate(all_asks).connect_loop(asking);
-        Probes { live: closed, late: left, durable }
+        Probes { live: closed, late: left, durable, desk }
     })
 }

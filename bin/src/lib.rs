@@ -13,6 +13,7 @@
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
 //! | [`serve`] | the web server of a running service |
+//! | [`services`](mod@services) | the services' part of the graph, and how their answers are read |
 //! | [`standing`] | how far every part of a running service is |
 //! | [`rundir`], [`process`] | what runs on this machine |
 //! | [`signals`] | how a process is asked to end |
@@ -33,6 +34,7 @@ pub mod repair;
 pub mod run;
 pub mod rundir;
 pub mod serve;
+pub mod services;
 pub mod session;
 pub mod settings;
 pub mod signals;

@@ -1,5 +1,6 @@
 //! Carries out what was asked: starts the graph, and waits for its end.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ use crate::graph::{Parts, probed};
 use crate::input;
 use crate::lags::Lags;
 use crate::serve::{Board, Server, routes};
+use crate::services::desk::Desk;
+use crate::services::start::Services;
 use crate::session::{Figures, Session};
 use crate::settings::{ArchiveRun, Commit, Fence, Lanes, SimulatorRun};
 use crate::standing::Trend;
@@ -39,6 +42,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LATE_NICE: u8 = 5;
 /// What a backlog leaves is larger than this, and not worth writing again: bytes.
 const BACKLOG_FILE: u64 = 48 << 20;
+/// Updates of the services' arrangements that a worker with nothing else to do merges in one turn.
+const MERGE_EFFORT: isize = 100_000;
 /// How often the main thread looks whether it is time to end.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it tells people how things stand.
@@ -61,8 +66,14 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
     let began = Instant::now();
     let board = Board::default();
     let serve = |address| Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"));
-    let server = run.http.map(serve).transpose()?;
+    // Answers are of no use if nobody can ask.
+    let anywhere = (!run.services.chosen.is_empty()).then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let server = run.http.or(anywhere).map(serve).transpose()?;
+    if let Some(server) = &server {
+        session.serve(server.address(), &run.services.chosen.names());
+    }
     let graph = Running::start(run)?;
+    board.answer_by(graph.services.as_deref());
     let mut reported = None;
     let mut trend = Trend::default();
     let mut reader_failed = None;
@@ -80,6 +91,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         graph.lags.note(&progress, run.lanes);
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             figures.standing = Some(graph.gauges.stand(&progress, &mut trend));
+            figures.services = graph.services.as_ref().map(|services| services.reader.stand());
             session.report(&figures);
             board.publish(&figures);
             reported = Some(Instant::now());
@@ -107,6 +119,7 @@ struct Running {
     gauges: Gauges,
     lags: Lags,
     end: BeatsEnd,
+    services: Option<Arc<Services>>,
     reader: Reader,
     writers: Vec<WriterThread>,
     workers: WorkerGuards<()>,
@@ -119,6 +132,9 @@ impl Running {
         let lags = Lags::default();
         let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run, &lags))?;
         let keeper = Arc::new(committer.clone());
+        // Before anything new is read: what the archive holds now is the services' history.
+        let services = (!run.services.chosen.is_empty()).then(|| Services::start(&run.services, &archive, run.workers)).transpose()?;
+        let services = services.map(Arc::new);
         let input::Opened { source, another, rules } = input::source(run, &*keeper)?;
         let (book, schemas) = input::schemas(run)?;
         let first = |log: &Log| Some((log.clone(), before.stored(log)?.first_missing(i64::MAX)));
@@ -152,7 +168,7 @@ impl Running {
         let (budget, end, last) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), before.moment);
         let frontiers = Arc::new(Mutex::new(Frontiers::after(last)));
         let parts = {
-            let (budget, end, yields) = (budget.clone(), end.clone(), lags.yields(inlet.clone()));
+            let (budget, end, yields, services) = (budget.clone(), end.clone(), lags.yields(inlet.clone()), services.clone());
             move |index: usize| {
                 let (writer, late_writer) =
                     handles[index].lock().unwrap_or_else(PoisonError::into_inner).take().expect("each worker is built once");
@@ -162,6 +178,7 @@ impl Running {
                     seat: seat(&inlet),
                     writer,
                     late: late.iter().map(late_seat).zip(late_writer).collect(),
+                    services: services.as_ref().map(|services| services.parts(index, &budget, &yields)),
                     book: book.clone(),
                     last,
                     ticks: Ticks::Every(TICK),
@@ -170,21 +187,23 @@ impl Running {
             }
         };
         let seen = frontiers.clone();
-        let workers = timely::execute(timely::Config::process(run.workers), move |worker| {
-            let probes = probed(worker, parts(worker.index()));
+        let workers = timely::execute(config(run), move |worker| {
+            let mut probes = probed(worker, parts(worker.index()));
             while !probes.durable.done() {
                 worker.step_or_park(None);
+                probes.desk.iter_mut().for_each(Desk::attend);
                 seen.lock().unwrap_or_else(PoisonError::into_inner).note(&probes);
             }
         })
         .map_err(|error| anyhow!("the workers can't start: {error}"))?;
         let gauges = Gauges { committer, before, budget, stuck: shared.stuck, frontiers };
-        Ok(Self { gauges, lags, end, reader, writers, workers, deaths })
+        Ok(Self { gauges, lags, end, services, reader, writers, workers, deaths })
     }
 
     /// Reads no more, and makes durable what was read.
     fn stop(self) -> anyhow::Result<(Figures, bool)> {
         self.reader.stop();
+        self.services.iter().for_each(|services| services.stop());
         self.end.come();
         while self.workers.guards().iter().any(|worker| !worker.is_finished()) {
             if let Some(why) = self.gauges.committer.failed() {
@@ -223,10 +242,19 @@ impl Running {
 
     /// Leaves all threads to the end of the process.
     fn abandon(self) {
-        let Self { deaths, gauges, lags, end, reader, writers, workers } = self;
+        let Self { deaths, gauges, lags, end, services, reader, writers, workers } = self;
         drop(deaths);
-        std::mem::forget((gauges, lags, end, reader, writers, workers));
+        std::mem::forget((gauges, lags, end, services, reader, writers, workers));
     }
+}
+
+fn config(run: &ArchiveRun) -> timely::Config {
+    let mut config = timely::Config::process(run.workers);
+    if !run.services.chosen.is_empty() {
+        let tidy = differential_dataflow::Config::default().idle_merge_effort(Some(MERGE_EFFORT));
+        differential_dataflow::configure(&mut config.worker, &tidy);
+    }
+    config
 }
 
 fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {

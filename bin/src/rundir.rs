@@ -24,6 +24,12 @@ pub struct Status {
     pub output: String,
     /// What it listens to.
     pub input: String,
+    /// Where its web server listens, if it has one.
+    #[serde(default)]
+    pub http: Option<String>,
+    /// Which services answer there.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// When it started, in milliseconds since 1970 UTC.
     pub since_ms: i64,
     /// When it last said something.
@@ -100,6 +106,8 @@ impl RunDir {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             output: output.to_owned(),
             input: input.to_owned(),
+            http: None,
+            services: Vec::new(),
             since_ms: now,
             updated_ms: now,
             stopping: false,

@@ -4,6 +4,7 @@
 //! file that `fink show` reads and the progress line are made of them here.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::progress::{Deed, Progress};
 use crate::rundir::{RunDir, StatusFile};
+use crate::services::desk::Stand;
 use crate::signals;
 use crate::standing::Standing;
 
@@ -47,6 +49,9 @@ pub struct Figures {
     /// How far every part is.
     #[serde(default)]
     pub standing: Option<Standing>,
+    /// How far the services' answers are, if any run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Stand>,
 }
 
 /// A running service.
@@ -87,6 +92,15 @@ impl Session {
     #[must_use]
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Tells where the web server listens, and which services answer there.
+    pub fn serve(&self, address: SocketAddr, services: &[String]) {
+        if let Some(reporter) = &self.reporter
+            && let Some(file) = &mut reporter.lock().unwrap_or_else(PoisonError::into_inner).file
+        {
+            (file.status.http, file.status.services) = (Some(address.to_string()), services.to_vec());
+        }
     }
 
     /// Tells people what the run does; to be called about once a second.

@@ -13,6 +13,8 @@ use fink_sources::simulator::AlertOptions;
 use fink_sources::simulator::seen::Telescope;
 use fink_sources::simulator::send::{Feed, SendOptions};
 
+use crate::services::start::ServicesRun;
+
 /// `fink start archive`.
 #[derive(Clone, Debug)]
 pub struct ArchiveRun {
@@ -30,6 +32,8 @@ pub struct ArchiveRun {
     pub workers: usize,
     /// How many lanes read.
     pub lanes: Lanes,
+    /// The services that run beside it.
+    pub services: ServicesRun,
     /// Where the web server listens, if anywhere.
     pub http: Option<SocketAddr>,
     /// The bound on bytes of messages between the sources and the durable end.

@@ -1,8 +1,13 @@
 //! The commands, a file each.
 
+pub mod ask;
 pub mod check;
+pub mod cone;
+pub mod counts;
 pub mod hole;
 pub mod init;
+pub mod object;
+mod plot;
 pub mod rejects;
 pub mod replay;
 pub mod show;

@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
 use crate::rundir::{RunDir, Status, now_ms};
+use crate::services::desk::Stand;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,6 +87,9 @@ fn table(running: &[Status], now_ms: i64) -> String {
         for line in status.figures.standing.iter().flat_map(|standing| standing.lines()) {
             text += &format!("{service} (pid {pid}): {line}\n");
         }
+        for line in status.figures.services.iter().flat_map(Stand::lines) {
+            text += &format!("{service} (pid {pid}): {line}\n");
+        }
         if let Some(trouble) = &status.figures.trouble {
             text += &format!("{service} (pid {pid}): {trouble}\n");
         }
@@ -139,6 +143,8 @@ mod tests {
             version: "0.1.0".to_owned(),
             output: "./archive".to_owned(),
             input: "kafka".to_owned(),
+            http: None,
+            services: Vec::new(),
             since_ms: 10_000,
             updated_ms: 99_000,
             stopping: false,

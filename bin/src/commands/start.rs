@@ -15,25 +15,35 @@ use crate::config::resolve::{Choices, Which};
 use crate::config::{Configured, Flag, load};
 use crate::run::{run_archive, run_simulator};
 use crate::rundir::RunDir;
+use crate::services::{Chosen, Service};
 use crate::session::Session;
 use crate::settings::{AlertSize, AlertSurvey, ArchiveRun, End, Fence, Incarnation, Input, SimulatorRun};
 
 /// The services, and what each is.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 8] = [
     ("archive", "listens, decodes each alert once, and archives all of them exactly once"),
+    ("services", "beside the archive, what alerts and objects are: objects, crossmatch, classify and monitor"),
+    ("objects", "of these: the light curve of each object, and what follows from it"),
+    ("crossmatch", "of these: what stands in catalogues and other surveys at each object's place"),
+    ("classify", "of these: what each object is taken for, since when, and why"),
+    ("monitor", "of these: counts by partition, night, band and visit"),
     ("simulator", "sends alerts of a synthetic sky, or a folder of Avro files, to a Kafka topic"),
-    ("all", "all services that belong together: archive, today"),
+    ("all", "all that belong together: archive and services"),
 ];
 
 const EXAMPLES: &str = "\
 Services:
   archive     listens, decodes each alert once, and archives all of them exactly once
+  services    beside the archive, what alerts and objects are; or some of them, by name:
+              objects, crossmatch, classify, monitor
   simulator   sends alerts of a synthetic sky, or a folder of Avro files, to a Kafka topic
-  all         all services that belong together: archive, today
+  all         all that belong together: archive and services
 
 Examples:
   fink start archive --simulator --archive ./archive
       the built-in stream: nothing else is needed. Ctrl-C ends it; started again, it goes on where it was
+  fink start archive services --simulator
+      and what the alerts are about: ask with `fink object`, `fink cone` and `fink counts`, or over HTTP
   fink start archive --brokers localhost:9092 --topic ztf_20260101 --from earliest
       a Kafka topic from its start; once begun, it goes on after what is stored, whatever --from says
   fink start archive --brokers localhost:9092 --topic '^ztf_.*' --archive hdfs://namenode:8020/fink
@@ -53,11 +63,11 @@ Examples:
   fink start simulator --brokers localhost:9092 --topic test --from ./alerts --interval 0.1
       replays a folder of Avro files, a file every tenth of a second";
 
-/// Start services in this process: archive, simulator
+/// Start services in this process: archive, services, simulator
 #[derive(Debug, Default, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct StartArgs {
-    /// archive, simulator or all
+    /// archive, services (or objects, crossmatch, classify, monitor), simulator or all
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
     #[command(flatten)]
@@ -155,6 +165,10 @@ fn mistaken(services: &[String]) -> Option<ExitCode> {
         eprintln!("the simulator sends to a Kafka: start it as a process of its own, or give the archive --simulator, which needs none");
         return Some(ExitCode::FAILURE);
     }
+    if services.iter().all(|service| !["archive", "all", "simulator"].contains(&service.as_str())) {
+        eprintln!("services run beside the archive, in its process: fink start archive {}", services.join(" "));
+        return Some(ExitCode::FAILURE);
+    }
     None
 }
 
@@ -225,6 +239,12 @@ fn describe(input: &Input) -> String {
 fn summary(run: &ArchiveRun, input: &str) -> String {
     let mut text = format!("from      {input}\nto        {}\nworkers   {}\n", run.archive, run.workers);
     text += &format!("commits   every {:?}, or {} MiB\n", run.commit.interval, run.commit.group_bytes >> 20);
+    if !run.services.chosen.is_empty() {
+        text += &format!("services  {}\n", run.services.chosen.names().join(", "));
+        for catalogue in &run.services.catalogues {
+            text += &format!("catalogue {} of {}\n", catalogue.name, catalogue.path.display());
+        }
+    }
     if let Input::Kafka(kafka) = &run.input {
         text += &format!("begins    {:?}, where nothing is stored\n", kafka.from);
         let names: Vec<_> = kafka.client.properties.keys().map(String::as_str).collect();
@@ -297,6 +317,7 @@ impl StartArgs {
             end: self.end(),
             incarnation: if listen.new_incarnation { Incarnation::New } else { Incarnation::Same },
             fence: if listen.take_over { Fence::TakeOver } else { Fence::Respect },
+            services: Chosen::of(self.services.iter().flat_map(|name| Service::named(if name == "all" { "services" } else { name }))),
         }
     }
 

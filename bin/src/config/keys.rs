@@ -253,6 +253,53 @@ section! {
     }
 }
 
+/// A catalogue of the services.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogueSection {
+    /// Its file; the name's ending tells the format: .parquet, .csv, .fits, .vot.
+    pub path: String,
+    /// The column of right ascension.
+    pub ra: String,
+    /// The column of declination.
+    pub dec: String,
+    /// Whether they are sexagesimal, right ascension in hours; else both are in degrees.
+    #[serde(default)]
+    pub sexagesimal: bool,
+    /// How near an object must be, in arcseconds.
+    pub radius_arcsec: f64,
+    /// The columns that a match tells; the first is the type.
+    #[serde(default)]
+    pub carry: Vec<String>,
+    /// The columns of proper motion (in right ascension, times the cosine of the declination; milliarcseconds a year).
+    pub pm_ra: Option<String>,
+    /// The same in declination.
+    pub pm_dec: Option<String>,
+    /// The Julian year of the positions.
+    pub epoch: Option<f64>,
+}
+
+impl Value for BTreeMap<String, CatalogueSection> {
+    const TAKES: &'static str = "tables by name, such as [services.catalogues.gcvs]";
+    fn accepts(value: &DeValue<'_>) -> bool {
+        matches!(value, DeValue::Table(table) if table.iter().all(|(_, each)| matches!(each.get_ref(), DeValue::Table(_))))
+    }
+}
+
+section! {
+    /// What the services need that run beside the archive (fink start archive services).
+    ServicesSection = "services" {
+        /// Two surveys' objects are associated if they are no farther from each other than so many arcseconds.
+        associate_arcsec: f64 = Default("1.5"),
+        /// Catalogues whose first carried column is a class, those that count most first.
+        classes: Vec<String> = Default("[]"),
+        /// Catalogues that objects are looked up in, by name; read at the start. For each: path (.parquet, .csv, .fits, .vot),
+        /// ra and dec (the columns; in degrees, or with sexagesimal = true in hours and degrees), radius_arcsec, carry (the
+        /// columns that a match tells); if stars move pm_ra, pm_dec (columns, mas a year) and epoch (a year).
+        catalogues: Option<BTreeMap<String, CatalogueSection>> = Example("{ gcvs = { path = \"gcvs.parquet\", ra = \"ra\", dec = \"dec\", radius_arcsec = 1.5, carry = [\"VarType\"] } }"),
+    }
+}
+
 section! {
     /// The process.
     RunSection = "run" {
@@ -282,17 +329,20 @@ pub struct Config {
     pub simulator: SimulatorSection,
     /// `[files]`.
     pub files: FilesSection,
+    /// `[services]`.
+    pub services: ServicesSection,
     /// `[run]`.
     pub run: RunSection,
 }
 
 /// The sections, in the file's order.
-pub const SECTIONS: [&Section; 6] = [
+pub const SECTIONS: [&Section; 7] = [
     &ArchiveSection::SECTION,
     &KafkaSection::SECTION,
     &SchemasSection::SECTION,
     &SimulatorSection::SECTION,
     &FilesSection::SECTION,
+    &ServicesSection::SECTION,
     &RunSection::SECTION,
 ];
 

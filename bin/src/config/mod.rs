@@ -10,6 +10,7 @@ pub mod keys;
 pub mod read;
 pub mod resolve;
 mod secrets;
+mod services;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -8,6 +8,7 @@ use fink_sources::kafka::{KafkaConfig, Mechanism, Sasl, Secret, Tls};
 
 use super::{ConfigError, Configured, secrets};
 use crate::serve::parse_address;
+use crate::services::Chosen;
 use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaClient, KafkaInput, Lanes, Schemas};
 use crate::settings::{SimulatorInput, Start, parse_start};
 
@@ -24,6 +25,8 @@ pub struct Choices {
     pub incarnation: Incarnation,
     /// `--take-over`.
     pub fence: Fence,
+    /// The services that run beside the archive.
+    pub services: Chosen,
 }
 
 /// A kind of input.
@@ -67,6 +70,7 @@ impl Configured {
             input: self.input(choices.input)?,
             schemas: self.schemas()?,
             commit: self.commit()?,
+            services: self.services(&choices.services)?,
             workers,
             lanes,
             http,
@@ -408,7 +412,7 @@ fn existing_folder(path: &Path) -> Result<PathBuf, String> {
     }
 }
 
-fn readable_file(path: &Path) -> Result<(), String> {
+pub(super) fn readable_file(path: &Path) -> Result<(), String> {
     match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(kind) if kind.is_dir() => Err(format!("{} is a folder: a file is needed", path.display())),
         Ok(_) => Ok(()),

@@ -7,9 +7,10 @@
 //! |---|---|
 //! | `/progress` | how far everything is, as JSON |
 //! | `/metrics` | the same, for Prometheus |
+//! | `/api/v1/…` | the services' answers ([`api`]) |
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use axum::extract::State;
@@ -18,20 +19,29 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::sync::oneshot;
 
+use crate::services::start::Services;
 use crate::session::Figures;
 
+pub mod api;
 mod metrics;
 
 /// What is published for readers: the last figures. Clones are the same.
 #[derive(Clone, Default)]
 pub struct Board {
     figures: Arc<RwLock<Arc<Figures>>>,
+    services: Arc<OnceLock<Option<api::Desk>>>,
 }
 
 impl Board {
     /// Publishes figures.
     pub fn publish(&self, figures: &Figures) {
         *self.figures.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(figures.clone());
+    }
+
+    /// Has questions answered by these services; where there are none, it is said so.
+    pub fn answer_by(&self, services: Option<&Services>) {
+        // Told once, at the start.
+        let _ = self.services.set(services.map(api::Desk::of));
     }
 
     /// What was published last.
@@ -43,7 +53,8 @@ impl Board {
 
 /// The routes of every service. A service that has more merges its own ([`Router::merge`]) before the server starts.
 pub fn routes(board: Board) -> Router {
-    Router::new().route("/progress", get(progress)).route("/metrics", get(metrics)).with_state(board)
+    let own = Router::new().route("/progress", get(progress)).route("/metrics", get(metrics)).with_state(board.clone());
+    own.merge(api::routes(board))
 }
 
 async fn progress(State(board): State<Board>) -> Response {

@@ -60,6 +60,13 @@ impl History {
         Ok((history, inlet, thread))
     }
 
+    /// One that others read: so far is it.
+    #[must_use]
+    pub fn elsewhere(reading: Reading, rows: u64) -> Self {
+        let shared = Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(rows), total: rows, reading: Mutex::new(reading) };
+        Self { shared: Arc::new(shared) }
+    }
+
     fn read(&self, replay: Replay, threads: usize, outlet: Outlet<AlertBatch>) {
         let read = replay.run(threads, |batch| {
             let rows = batch.places.len() as u64;

@@ -364,6 +364,7 @@ fn run(
                 seat: seat(&live),
                 writer,
                 late: vec![(late_seat, late_writer)],
+                services: None,
                 book: book.clone(),
                 last,
                 ticks: Ticks::ByHand(hand.clone()),

@@ -1,0 +1,340 @@
+//! Where questions wait for the worker that holds the answer, and at which Moment it is given.
+//!
+//! ```text
+//!  server's threads:  Reader ── lease: a Moment that all workers have closed ──► question ─► worker's Desk ─► its traces
+//!                       ▲                                                                       │
+//!                       └───────────────────────── the answer at that Moment ◄──────────────────┘
+//! ```
+//!
+//! A [`Desk`] stands beside each worker, which comes to it between two steps: it notes what the worker has closed, lets the
+//! traces forget what nobody can ask for any more, and answers. A question may go to several workers, one after another: all
+//! are asked at one Moment, the last that every worker has closed, and while its [`Lease`] lives none forgets it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use differential_dataflow::Hashable;
+use differential_dataflow::trace::TraceReader;
+use fink_dataflow::Moment;
+use fink_dataflow::alerts::AlertBatch;
+use fink_dataflow::budget::Claim;
+use fink_sources::archive::history::{History, Reading};
+use indicatif::HumanCount;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::operators::Inspect;
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
+use timely::order::PartialOrder;
+use timely::progress::Antichain;
+use timely::scheduling::SyncActivator;
+use tokio::sync::oneshot;
+
+use super::Traces;
+
+/// Questions that wait at a desk, at most.
+const WAITING_MAX: usize = 1_024;
+
+/// What a worker is asked to do with its traces.
+type Job = Box<dyn FnOnce(&mut Traces) + Send>;
+
+/// Why there is no answer now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unready {
+    /// No Moment is closed yet.
+    #[error("the services are starting: no Moment is closed yet")]
+    Starting,
+    /// Too many questions wait.
+    #[error("too many questions wait already")]
+    Busy,
+    /// The workers have ended.
+    #[error("the services are stopping")]
+    Stopping,
+}
+
+/// What all desks of a process share.
+struct Shared {
+    state: Mutex<State>,
+    jobs: Vec<Sender<Job>>,
+    wakers: Mutex<Vec<Option<SyncActivator>>>,
+    history: Option<History>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What each worker has closed.
+    closed: Vec<Option<Moment>>,
+    /// The Moments that are being asked at, and by how many.
+    leases: BTreeMap<Moment, usize>,
+    /// The least Moment after all Moments of history seen so far.
+    past: Moment,
+    /// Whether all of history was seen.
+    read: bool,
+}
+
+impl State {
+    /// The last Moment that every worker has closed. Closed Moments are a chain.
+    fn floor(&self) -> Option<Moment> {
+        self.closed.iter().copied().min().flatten()
+    }
+}
+
+/// Opens the desks of so many workers: who asks, and each worker's seat.
+#[must_use]
+pub fn open(workers: usize, history: Option<History>) -> (Reader, Vec<Seat>) {
+    let (jobs, waiting): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(WAITING_MAX)).unzip();
+    let state = State { closed: vec![None; workers], read: history.is_none(), ..State::default() };
+    let wakers = Mutex::new((0..workers).map(|_| None).collect());
+    let shared = Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history });
+    let seats = waiting.into_iter().enumerate().map(|(index, jobs)| Seat { index, shared: Arc::clone(&shared), jobs });
+    let seats = seats.collect();
+    (Reader { shared }, seats)
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker's place at the desks, before its graph is built.
+pub struct Seat {
+    index: usize,
+    shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+}
+
+impl Seat {
+    /// Notes at which Moments history comes.
+    pub(super) fn note<'s>(
+        &self,
+        past: StreamVec<'s, Moment, (AlertBatch, Arc<Claim>)>,
+    ) -> StreamVec<'s, Moment, (AlertBatch, Arc<Claim>)> {
+        use differential_dataflow::lattice::Lattice;
+        let shared = Arc::clone(&self.shared);
+        past.inspect_core(move |event| {
+            if let Ok((stamp, _)) = event {
+                let mut state = shared.state();
+                state.past = stamp.iter().fold(state.past, |past, moment| past.join(moment));
+            }
+        })
+    }
+}
+
+/// A worker's desk.
+pub struct Desk {
+    seat: Seat,
+    traces: Traces,
+    /// Behind all answers.
+    answered: ProbeHandle<Moment>,
+    /// Behind the history.
+    read: Option<ProbeHandle<Moment>>,
+    closed: Option<Moment>,
+}
+
+impl Desk {
+    /// A desk with these traces.
+    pub(super) fn new(
+        scope: Scope<'_, Moment>,
+        seat: Seat,
+        traces: Traces,
+        answered: ProbeHandle<Moment>,
+        read: Option<ProbeHandle<Moment>>,
+    ) -> Self {
+        // Any address of the dataflow will do: what counts is that the worker wakes.
+        let waker = scope.worker().sync_activator_for(scope.addr().to_vec());
+        seat.shared.wakers.lock().unwrap_or_else(PoisonError::into_inner)[seat.index] = Some(waker);
+        Self { seat, traces, answered, read, closed: None }
+    }
+
+    /// What the worker does between two steps.
+    pub fn attend(&mut self) {
+        self.close();
+        while let Ok(job) = self.seat.jobs.try_recv() {
+            job(&mut self.traces);
+        }
+    }
+
+    /// Notes what was closed, and forgets what nobody can ask for any more.
+    fn close(&mut self) {
+        // The order of the fields is that of epochs first: the least element is the live one.
+        let open = self.answered.with_frontier(|frontier| frontier.iter().copied().min());
+        let closed = open.and_then(|open| Some(Moment::new(open.epoch, open.tick.checked_sub(1)?)));
+        let Some(closed) = closed.filter(|closed| self.closed.is_none_or(|last| last != *closed && last.less_equal(closed))) else {
+            return;
+        };
+        self.closed = Some(closed);
+        let since = {
+            let mut state = self.seat.shared.state();
+            state.closed[self.seat.index] = Some(closed);
+            if let (Some(read), Some(history)) = (&self.read, &self.seat.shared.history) {
+                state.read |= read.done() && history.reading() == Reading::Done;
+            }
+            state.floor().map(|floor| state.leases.first_key_value().map_or(floor, |(lease, _)| floor.min(*lease)))
+        };
+        if let Some(since) = since {
+            self.traces.forget(since);
+        }
+    }
+}
+
+impl Traces {
+    /// Lets go of all that differs only before `since`.
+    fn forget(&mut self, since: Moment) {
+        fn forget<Tr: TraceReader<Time = Moment>>(trace: &mut Option<Tr>, since: Moment) {
+            let since = Antichain::from_elem(since);
+            if let Some(trace) = trace {
+                trace.set_logical_compaction(since.borrow());
+                trace.set_physical_compaction(since.borrow());
+            }
+        }
+        let Self { counters, entries, summaries, places, associations, matches, classes, types: _ } = self;
+        forget(counters, since);
+        forget(entries, since);
+        forget(summaries, since);
+        forget(places, since);
+        forget(associations, since);
+        forget(matches, since);
+        forget(classes, since);
+    }
+}
+
+/// Asks the workers, from any thread. Clones are the same.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// The right to ask at a Moment, while it lives.
+pub struct Lease {
+    shared: Arc<Shared>,
+    /// The Moment of which the answers are exact.
+    pub moment: Moment,
+    /// Whether they know all that was archived before this process.
+    pub complete: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        if let Some(count) = state.leases.get_mut(&self.moment) {
+            *count -= 1;
+            if *count == 0 {
+                state.leases.remove(&self.moment);
+            }
+        }
+    }
+}
+
+/// How far the answers are.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Stand {
+    /// The last Moment that can be asked at, as `epoch.tick`.
+    pub moment: Option<String>,
+    /// Whether it knows all that was archived before this process.
+    pub complete: bool,
+    /// Alerts of the history that were handed over, and those that there are.
+    pub history: Option<(u64, u64)>,
+    /// Why the history can't be read.
+    pub failed: Option<String>,
+}
+
+impl Stand {
+    /// The same for a person.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![match (&self.moment, self.complete) {
+            (None, _) => "services: starting".to_owned(),
+            (Some(moment), true) => format!("services: answer at Moment {moment}, complete"),
+            (Some(moment), false) => format!("services: answer at Moment {moment}, not complete yet"),
+        }];
+        match (&self.failed, self.history) {
+            (Some(why), _) => lines.push(format!("services: history can't be read: {why}")),
+            (None, Some((read, of))) if !self.complete => {
+                lines.push(format!("services: {} of {} alerts of the archive read", HumanCount(read), HumanCount(of)));
+            }
+            _ => {}
+        }
+        lines
+    }
+}
+
+impl Reader {
+    /// How far the answers are.
+    #[must_use]
+    pub fn stand(&self) -> Stand {
+        let history = self.shared.history.as_ref();
+        let failed = history.and_then(|history| match history.reading() {
+            Reading::Failed(why) => Some(why),
+            _ => None,
+        });
+        let state = self.shared.state();
+        let moment = state.floor();
+        let complete = moment.is_some_and(|moment| state.read && state.past.less_equal(&moment));
+        Stand { moment: moment.map(|moment| moment.to_string()), complete, history: history.map(History::rows), failed }
+    }
+
+    /// The right to ask at the last Moment that all workers have closed.
+    ///
+    /// # Errors
+    /// When there is none yet.
+    pub fn lease(&self) -> Result<Lease, Unready> {
+        let mut state = self.shared.state();
+        let moment = state.floor().ok_or(Unready::Starting)?;
+        *state.leases.entry(moment).or_insert(0) += 1;
+        let complete = state.read && state.past.less_equal(&moment);
+        drop(state);
+        Ok(Lease { shared: Arc::clone(&self.shared), moment, complete })
+    }
+
+    /// Asks the worker that holds a key.
+    ///
+    /// # Errors
+    /// When it can't answer.
+    pub async fn ask<K: Hashable<Output = u64>, R: Send + 'static>(
+        &self,
+        key: &K,
+        question: impl FnOnce(&mut Traces) -> R + Send + 'static,
+    ) -> Result<R, Unready> {
+        // As timely exchanges rows by the same hash.
+        let worker = usize::try_from(key.hashed() % self.shared.jobs.len() as u64).expect("fewer workers than a usize counts");
+        let answer = self.send(worker, question)?;
+        answer.await.map_err(|_| Unready::Stopping)
+    }
+
+    /// Asks all workers.
+    ///
+    /// # Errors
+    /// When one can't answer.
+    pub async fn ask_all<R: Send + 'static>(
+        &self,
+        question: impl Fn(&mut Traces) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, Unready> {
+        let asked = (0..self.shared.jobs.len()).map(|worker| self.send(worker, question.clone())).collect::<Result<Vec<_>, _>>()?;
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            answers.push(answer.await.map_err(|_| Unready::Stopping)?);
+        }
+        Ok(answers)
+    }
+
+    fn send<R: Send + 'static>(
+        &self,
+        worker: usize,
+        question: impl FnOnce(&mut Traces) -> R + Send + 'static,
+    ) -> Result<oneshot::Receiver<R>, Unready> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |traces| {
+            // Who asked may have gone.
+            let _ = answer.send(question(traces));
+        });
+        self.shared.jobs[worker].try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => Unready::Busy,
+            TrySendError::Disconnected(_) => Unready::Stopping,
+        })?;
+        if let Some(waker) = &self.shared.wakers.lock().unwrap_or_else(PoisonError::into_inner)[worker] {
+            // A worker that is gone has dropped the job.
+            let _ = waker.activate();
+        }
+        Ok(answered)
+    }
+}

@@ -1,0 +1,220 @@
+//! The services' part of the graph, and how their answers are read.
+//!
+//! ```text
+//!  decoded: live, late ─┬─► light ─┬─► monitor ─► counters by night
+//!  history (archive) ───┘  rows    └─► objects ─┬─► light curves, summaries by object ──────────────┐
+//!                                               └─► places by cell ─┬─► associations by object      │
+//!                            catalogues' rows ─────► cross-match ◄──┘                               │
+//!                                                        └─► matches by object ─► classify ◄────────┘
+//!                                                                                    └─► classes by night
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`desk`] | where questions wait for the worker that holds the answer, and at which Moment it is given |
+//! | [`views`] | what is read of the arrangements at a Moment |
+//! | [`answers`] | what is told of it, as JSON |
+//! | [`catalogues`] | catalogues' files as rows |
+//! | [`start`] | what a run of services needs |
+//!
+//! Nothing of the archive depends on any of it: the archive's frontiers do not see the services', and a chunk of messages is
+//! let go by both. What services hold in memory is what they answer from.
+
+pub mod answers;
+pub mod catalogues;
+pub mod desk;
+pub mod start;
+pub mod views;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use differential_dataflow::trace::implementations::ValSpine;
+use differential_dataflow::{AsCollection, operators::arrange::TraceAgent};
+use fink_dataflow::Moment;
+use fink_dataflow::alerts::{AlertBatch, Decoded};
+use fink_dataflow::budget::Claim;
+use fink_dataflow::detection::{ObjectId, SurveyId};
+use fink_dataflow::late::LateSeat;
+use fink_operators::catalogue::{CatalogueId, Row};
+use fink_operators::classify::{self, Matches};
+use fink_operators::crossmatch::{Association, Place, associations, matches, places};
+use fink_operators::monitor::{Counter, monitor};
+use fink_operators::objects::{Entry, Summary, objects};
+use fink_operators::surveys::operator::light;
+use fink_sources::queue::Inlet;
+use timely::dataflow::operators::{Concatenate, Probe, ToStream};
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
+use timely::progress::Timestamp;
+
+use desk::{Desk, Seat};
+
+/// A service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum Service {
+    /// Counts.
+    Monitor,
+    /// Light curves and what follows from them.
+    Objects,
+    /// What stands at the objects' places.
+    Crossmatch,
+    /// What the objects are taken for.
+    Classify,
+}
+
+impl Service {
+    /// All, with their names and what each does.
+    pub const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Objects, "objects", "keeps the light curve of each object, and what follows from it"),
+        (Self::Crossmatch, "crossmatch", "finds what stands in catalogues and other surveys at each object's place"),
+        (Self::Classify, "classify", "says what each object is taken for, since when, and why"),
+        (Self::Monitor, "monitor", "counts alerts by partition, night, band and visit"),
+    ];
+
+    /// The services of this name: one, or all of them by `services`; none by any other.
+    #[must_use]
+    pub fn named(name: &str) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|(_, own, _)| name == "services" || name == *own).map(|(service, ..)| service).collect()
+    }
+
+    /// What it can't be without.
+    fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Monitor | Self::Objects => &[],
+            Self::Crossmatch => &[Self::Objects],
+            Self::Classify => &[Self::Objects, Self::Crossmatch],
+        }
+    }
+}
+
+/// Which services run: those that were asked for, and those that they need.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Chosen(BTreeSet<Service>);
+
+impl Chosen {
+    /// These, and what they need.
+    #[must_use]
+    pub fn of(services: impl IntoIterator<Item = Service>) -> Self {
+        Self(services.into_iter().flat_map(|service| service.needs().iter().copied().chain([service])).collect())
+    }
+
+    /// Whether none runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one runs.
+    #[must_use]
+    pub fn has(&self, service: Service) -> bool {
+        self.0.contains(&service)
+    }
+
+    /// Their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        Service::ALL.into_iter().filter(|(service, ..)| self.has(*service)).map(|(_, name, _)| name.to_owned()).collect()
+    }
+}
+
+/// What a worker's services need.
+pub struct ServiceParts {
+    /// Which run.
+    pub chosen: Chosen,
+    /// This worker's share of the catalogues' rows.
+    pub rows: Vec<Row>,
+    /// The catalogues whose types are classes, those that count most first.
+    pub types: Arc<[CatalogueId]>,
+    /// How near to each other two surveys' objects are one, in arcseconds.
+    pub associate_arcsec: f64,
+    /// Where the history is drawn; `None`: there is none.
+    pub history: Option<LateSeat<Inlet<AlertBatch>>>,
+    /// Where questions come in.
+    pub seat: Seat,
+}
+
+/// What is kept for readers.
+pub type Trace<K, V> = TraceAgent<ValSpine<K, V, Moment, isize>>;
+
+/// Alerts of a night that are taken for something: what, by which survey.
+pub type Class = (SurveyId, Arc<str>);
+
+/// All that is kept for readers; what does not run is `None`.
+#[derive(Default)]
+pub struct Traces {
+    /// Counters by night.
+    pub counters: Option<Trace<Option<i32>, Counter>>,
+    /// Light curves by object.
+    pub entries: Option<Trace<ObjectId, Entry>>,
+    /// Summaries by object.
+    pub summaries: Option<Trace<ObjectId, Summary>>,
+    /// Places by cell.
+    pub places: Option<Trace<u64, Place>>,
+    /// Associations by object.
+    pub associations: Option<Trace<ObjectId, Association>>,
+    /// Matches by object.
+    pub matches: Option<Trace<ObjectId, Matches>>,
+    /// Classes by night.
+    pub classes: Option<Trace<i32, Class>>,
+    /// The catalogues whose types are classes.
+    pub types: Arc<[CatalogueId]>,
+}
+
+/// A history as it is drawn.
+type Past<'s> = StreamVec<'s, Moment, (AlertBatch, Arc<Claim>)>;
+
+/// Builds the services on a worker: over all that is decoded, and the history.
+pub fn services<'s>(
+    scope: Scope<'s, Moment>,
+    decoded: Vec<StreamVec<'s, Moment, Decoded>>,
+    past: Option<Past<'s>>,
+    parts: ServiceParts,
+) -> Desk {
+    let ServiceParts { chosen, rows, types, associate_arcsec, history: _, seat } = parts;
+    let answered = ProbeHandle::new();
+    let mut lit: Vec<_> = decoded.into_iter().map(|decoded| light(decoded, |decoded: &Decoded| &decoded.alerts)).collect();
+    let read = past.map(|past| {
+        let (read, past) = seat.note(past).probe();
+        lit.push(light(past, |(batch, _claim)| std::slice::from_ref(batch)));
+        read
+    });
+    let (alerts, unlit): (Vec<_>, Vec<_>) = lit.into_iter().unzip();
+    let (alerts, unlit) = (scope.concatenate(alerts), scope.concatenate(unlit));
+    let mut traces = Traces { types: Arc::clone(&types), ..Traces::default() };
+
+    if chosen.has(Service::Monitor) {
+        let counters = monitor(alerts.clone()).concat(unlit.as_collection()).arrange_by_key_named("counters by night");
+        counters.stream.probe_with(&answered);
+        traces.counters = Some(counters.trace);
+    }
+    if chosen.has(Service::Objects) {
+        let objects = objects(alerts);
+        let places = places(&objects.summaries);
+        if chosen.has(Service::Crossmatch) {
+            let associations = associations(&places, associate_arcsec).arrange_by_key_named("associations by object");
+            // There from the beginning, and unchanged: a stream that has ended holds nothing back.
+            let rows = rows.into_iter().map(|row| (row, Moment::minimum(), 1)).to_stream(scope).as_collection();
+            let found = matches(&places, rows);
+            let matches = if chosen.has(Service::Classify) {
+                let classified = classify::classify(&objects.summaries, found, &types);
+                let counts = classify::counts(classified.classes);
+                let classes =
+                    counts.map(|counted| (counted.night, (counted.survey, counted.class))).arrange_by_key_named("classes by night");
+                classes.stream.probe_with(&answered);
+                traces.classes = Some(classes.trace);
+                classified.matches
+            } else {
+                classify::by_object(found)
+            };
+            associations.stream.probe_with(&answered);
+            matches.stream.probe_with(&answered);
+            (traces.associations, traces.matches) = (Some(associations.trace), Some(matches.trace));
+        }
+        objects.entries.stream.probe_with(&answered);
+        objects.summaries.stream.probe_with(&answered);
+        places.stream.probe_with(&answered);
+        traces.entries = Some(objects.entries.trace);
+        (traces.summaries, traces.places) = (Some(objects.summaries.trace), Some(places.trace));
+    }
+    Desk::new(scope, seat, traces, answered, read)
+}

@@ -1,0 +1,108 @@
+//! What a run of services needs: catalogues, history and desks, made before the graph is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use fink_dataflow::alerts::AlertBatch;
+use fink_dataflow::beats::Seat as DrawSeat;
+use fink_dataflow::budget::Budget;
+use fink_dataflow::late::{Close, LateSeat};
+use fink_dataflow::table::Archive;
+use fink_operators::catalogue::{CatalogueId, Row};
+use fink_sources::archive::history::History;
+use fink_sources::archive::{Replay, Selection, Wanted};
+use fink_sources::queue::Inlet;
+
+use super::catalogues::{CatalogueFile, Names, load};
+use super::desk::{Reader, Seat, open};
+use super::{Chosen, Service, ServiceParts};
+
+/// Threads that read the history.
+const HISTORY_THREADS: usize = 2;
+/// History rolls in in larger pieces than a backlog: nobody waits for a part of it, and each roll takes two ticks.
+const HISTORY_CLOSE: Close = Close { messages: 1_000_000, ticks: 30 };
+
+/// What services are told to do.
+#[derive(Clone, Debug, Default)]
+pub struct ServicesRun {
+    /// Which run.
+    pub chosen: Chosen,
+    /// The catalogues.
+    pub catalogues: Vec<CatalogueFile>,
+    /// Those whose first column is a class, those that count most first.
+    pub types: Vec<CatalogueId>,
+    /// How near to each other two surveys' objects are one, in arcseconds.
+    pub associate_arcsec: f64,
+}
+
+/// Services that are about to run, or run.
+pub struct Services {
+    run: ServicesRun,
+    /// Who asks them.
+    pub reader: Reader,
+    seats: Mutex<Vec<Option<(Seat, Vec<Row>)>>>,
+    history: Option<(History, Inlet<AlertBatch>)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Services {
+    /// Reads the catalogues, and begins to read the history: all that the archive holds now. To be called when the archive is
+    /// fenced, and before anything new is read.
+    ///
+    /// # Errors
+    /// When a catalogue or the archive can't be read.
+    pub fn start(run: &ServicesRun, archive: &Archive, workers: usize) -> anyhow::Result<Self> {
+        let rows = if run.chosen.has(Service::Crossmatch) { load(&run.catalogues)? } else { Vec::new() };
+        let replay = Replay::open(archive, Selection::default(), Wanted::Light).context("the services can't read the archive")?;
+        let (history, thread) = if replay.rows() > 0 {
+            tracing::info!(alerts = replay.rows(), "services read the archive's history, beside what comes now");
+            let (history, inlet, thread) = History::start(replay, HISTORY_THREADS)?;
+            (Some((history, inlet)), Some(thread))
+        } else {
+            (None, None)
+        };
+        let (reader, seats) = open(workers, history.as_ref().map(|(history, _)| history.clone()));
+        let mut shares: Vec<Vec<Row>> = (0..workers).map(|_| Vec::new()).collect();
+        for (index, row) in rows.into_iter().enumerate() {
+            shares[index % workers].push(row);
+        }
+        let seats = Mutex::new(seats.into_iter().zip(shares).map(Some).collect());
+        Ok(Self { run: run.clone(), reader, seats, history, thread: Mutex::new(thread) })
+    }
+
+    /// A worker's parts.
+    pub fn parts(&self, index: usize, budget: &Budget, yields: &Arc<dyn Fn() -> bool + Send + Sync>) -> ServiceParts {
+        let (seat, rows) = self.seats.lock().unwrap_or_else(PoisonError::into_inner)[index].take().expect("each worker is built once");
+        let history = self.history.as_ref().map(|(_, inlet)| LateSeat {
+            seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
+            close: HISTORY_CLOSE,
+            yields: yields.clone(),
+        });
+        let ServicesRun { chosen, types, associate_arcsec, .. } = &self.run;
+        ServiceParts { chosen: chosen.clone(), rows, types: types.as_slice().into(), associate_arcsec: *associate_arcsec, history, seat }
+    }
+
+    /// What the catalogues are called.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        Names::new(&self.run.catalogues, self.run.chosen.has(Service::Classify))
+    }
+
+    /// Which run.
+    #[must_use]
+    pub fn chosen(&self) -> &Chosen {
+        &self.run.chosen
+    }
+
+    /// Reads no more history.
+    pub fn stop(&self) {
+        if let Some((history, _)) = &self.history {
+            history.stop();
+        }
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic has been reported by the hook.
+            let _ = thread.join();
+        }
+    }
+}

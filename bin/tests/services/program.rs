@@ -1,0 +1,145 @@
+//! The program: asked by its own commands and over HTTP, killed, and asked again.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use fink_dataflow::alerts::AlertBatch;
+use fink_dataflow::table::store;
+use fink_sources::archive::{Replay, Selection, Wanted};
+use serde_json::Value;
+
+use crate::reference::{Reference, reference};
+
+/// The alerts of the stream: the first at its start, the others before the test, and the next long after.
+const ALERTS: i64 = 2_501;
+
+fn fink(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fink"));
+    command.env("FINK_RUN_DIR", folder.join("run")).current_dir(folder);
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    fink(folder).args(arguments).output().expect("the program runs")
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Option<Value> {
+    let output = run(folder, &[arguments, &["--json"]].concat());
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+fn start(folder: &Path, what: &[&str]) -> Child {
+    let stream = ["--simulator", "--rate", "0.001", "--backlog", "2500", "--workers", "2", "--archive", "./archive"];
+    let log = std::fs::File::create(folder.join("log")).expect("a log");
+    fink(folder).arg("start").args(what).args(stream).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts")
+}
+
+fn stop(mut child: Child) {
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    assert!(child.wait().expect("it ends").success());
+}
+
+fn kill(mut child: Child) {
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+}
+
+/// Waits until the services know so many alerts, and all of history; returns the counts.
+fn caught_up(folder: &Path) -> Value {
+    for _ in 0..1_200 {
+        if let Some(counts) = json(folder, &["counts"]) {
+            let alerts: i64 = counts["nights"].as_array().expect("nights").iter().filter_map(|night| night["alerts"].as_i64()).sum();
+            assert!(alerts <= ALERTS, "some are counted twice: {counts}");
+            if counts["complete"] == true && alerts == ALERTS {
+                return counts;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not caught up: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+}
+
+/// The archive's alerts, read again.
+fn archived(folder: &Path) -> Reference {
+    let archive = store::open(&folder.join("archive").to_string_lossy(), &Default::default()).expect("an archive");
+    let mut batches: Vec<AlertBatch> = Vec::new();
+    let take = |batch| {
+        batches.push(batch);
+        ControlFlow::Continue(())
+    };
+    Replay::open(&archive, Selection::default(), Wanted::Light).expect("opened").run(1, take).expect("read");
+    reference(&batches, &[], &[], 1.5)
+}
+
+/// What is told of some objects is what the archive's alerts come to.
+fn compare(folder: &Path, expected: &Reference) {
+    let often = expected.objects.values().filter(|object| object.summary.alerts > 1).take(5);
+    for object in expected.objects.values().step_by(200).chain(often) {
+        let answer = json(folder, &["object", object.id.name()]).expect("it is known");
+        let told = &answer["object"];
+        assert_eq!(answer["complete"], true);
+        assert_eq!(told["alerts"], object.summary.alerts, "{told}");
+        assert_eq!(told["detections"], object.summary.detections, "{told}");
+        assert_eq!(told["lightcurve"].as_array().map(Vec::len), Some(object.curve.len()), "{told}");
+        let class = object.classes.as_ref().and_then(|classes| classes.current()).map(|change| change.class().to_string());
+        assert_eq!(told["class"].as_str(), class.as_deref());
+        let Some(place) = object.summary.position else { continue };
+        let place = [place.ra_deg.0.to_string(), place.dec_deg.0.to_string()];
+        let cone = json(folder, &["cone", &place[0], &place[1], "1"]).expect("answered");
+        assert_eq!(cone["objects"][0]["objectId"], object.id.name(), "{cone}");
+    }
+}
+
+/// Counts without the Moment, which goes on.
+fn timeless(mut counts: Value) -> Value {
+    counts["moment"].take();
+    counts
+}
+
+#[test]
+fn answers_agree_with_the_archive_and_are_the_same_after_kills() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let child = start(folder, &["archive", "services"]);
+    let counts = caught_up(folder);
+    let agreed = run(folder, &["check", "--archive", "./archive", "--json"]);
+    assert!(agreed.status.success());
+    let agreed: Value = serde_json::from_slice(&agreed.stdout).expect("JSON");
+    for log in agreed["logs"].as_array().expect("logs") {
+        let name = format!("{}/{}", log["topic"].as_str().expect("a topic"), log["partition"]);
+        let counted: i64 =
+            counts["nights"].as_array().expect("nights").iter().filter_map(|night| night["partitions"][&name].as_i64()).sum();
+        assert_eq!(log["rows"].as_i64(), Some(counted), "{name}");
+    }
+    let expected = archived(folder);
+    compare(folder, &expected);
+    let unknown = run(folder, &["object", "ZTF00nothing"]);
+    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("no object ZTF00nothing is known"));
+    let drawn = run(folder, &["object", expected.objects.values().next().expect("objects").id.name(), "--plot", "--points"]);
+    let drawn = String::from_utf8_lossy(&drawn.stdout).into_owned();
+    assert!(drawn.contains("mag +---") && drawn.contains("at Moment"), "{drawn}");
+    kill(child);
+    // In mid-hydration, at the latest.
+    for wait_ms in [50, 300, 900] {
+        let child = start(folder, &["all"]);
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        kill(child);
+    }
+    let child = start(folder, &["archive", "services"]);
+    assert_eq!(timeless(caught_up(folder)), timeless(counts));
+    compare(folder, &expected);
+    stop(child);
+
+    let child = start(folder, &["archive"]);
+    while run(folder, &["show", "--json"]).stdout.len() < 10 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let refused = run(folder, &["counts"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("runs without services"), "{refused:?}");
+    stop(child);
+    let nobody = run(folder, &["counts"]);
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no services run on this machine"), "{nobody:?}");
+}
