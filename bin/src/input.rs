@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use fink_dataflow::message::Log;
 use fink_dataflow::ports::{Keeper, Source, SourceError};
 use fink_operators::decode::Entry;
 use fink_operators::decode::SchemaBook;
@@ -16,7 +17,7 @@ use fink_sources::lanes::{Changed, Origin, Rules};
 use fink_sources::reader::Opener;
 use fink_sources::registry::{Folder, Registry};
 use fink_sources::schemas::{Book, Found, Lookup, NoSchemas, Resolver, Schemas};
-use fink_sources::simulator::{Rate, Simulator, SimulatorConfig, system_clock};
+use fink_sources::simulator::{ConfigError, Rate, Simulator, SimulatorConfig, system_clock};
 
 use crate::settings::Schemas as SchemaSettings;
 use crate::settings::{ArchiveRun, Incarnation, Input, KafkaClient, SimulatorInput, Start};
@@ -54,8 +55,10 @@ pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<Opened> {
             Opened { source, another: Some(another), rules: Rules { origin: origin(&kafka.from), pattern, ..rules } }
         }
         Input::Simulator(simulator) => {
-            let config = simulated(simulator, keeper)?;
-            let open = move || Simulator::new(config.clone(), system_clock as fn() -> i64);
+            let now_ms = system_clock();
+            let config = simulated(simulator, keeper, now_ms)?;
+            let reached_ms = reached_ms(&config, keeper, now_ms)?;
+            let open = move || Ok::<_, ConfigError>(Simulator::new(config.clone(), system_clock as fn() -> i64)?.not_before(reached_ms));
             let source = Box::new(open()?);
             let another: Opener = Box::new(move || match open() {
                 Ok(source) => Ok(Box::new(source)),
@@ -106,7 +109,7 @@ fn origin(from: &Start) -> Origin {
 }
 
 /// The stream that the archive began under this topic, or a new one that begins now.
-fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<SimulatorConfig> {
+fn simulated(input: &SimulatorInput, keeper: &dyn Keeper, now_ms: i64) -> anyhow::Result<SimulatorConfig> {
     let stored = SimulatorConfig::stored(&keeper.topics(), &input.topic)?;
     Ok(match stored {
         Some(stored) => stored,
@@ -118,10 +121,44 @@ fn simulated(input: &SimulatorInput, keeper: &dyn Keeper) -> anyhow::Result<Simu
                 partitions: input.partitions,
                 rate,
                 alerts: input.alerts(),
-                ..SimulatorConfig::new(input.seed, system_clock() - backlog_ms)
+                ..SimulatorConfig::new(input.seed, now_ms - backlog_ms)
             }
         }
     })
+}
+
+/// A clock that steps back by no more than this, as one that is kept by a time server may, only makes the simulated stream wait.
+const STEP_MS: i64 = 60_000;
+
+/// The time up to which the archive holds the simulated stream, or at least its start. The stream reaches as far as the clock says:
+/// by a clock that was set back it would end before what is stored of it, as a topic does that lost messages.
+///
+/// # Errors
+/// When the clock says so, by more than a small step.
+fn reached_ms(stream: &SimulatorConfig, keeper: &dyn Keeper, now_ms: i64) -> anyhow::Result<i64> {
+    let identity = stream.describe();
+    let incarnation = keeper.incarnation(&identity, &stream.topic).unwrap_or(0);
+    let last_ms = |partition| {
+        let end = keeper.stored(&Log::new(&identity, &stream.topic, incarnation, partition))?.covered.end()?;
+        Some(stream.due_ms(partition, end - 1))
+    };
+    let reached_ms = (0..stream.partitions).filter_map(last_ms).fold(stream.start_ms, i64::max);
+    let back_ms = reached_ms - now_ms;
+    let time = |ms| {
+        chrono::DateTime::from_timestamp_millis(ms).map_or_else(|| format!("{ms} ms"), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+    };
+    if back_ms > STEP_MS {
+        bail!(
+            "the clock was set back: this archive holds its simulated stream up to {}, and it is {} now. Nothing was read or changed: \
+             set the clock right, or begin a stream in another archive",
+            time(reached_ms),
+            time(now_ms)
+        );
+    }
+    if back_ms > 0 {
+        tracing::warn!(back_ms, "the clock was set back: the simulated stream goes on when it is as late as what is archived");
+    }
+    Ok(reached_ms)
 }
 
 /// The book of the schemas that messages do not carry, and who fills it.
@@ -226,7 +263,65 @@ impl Book for Pages {
 
 #[cfg(test)]
 mod tests {
+    use fink_dataflow::ports::Stored;
+
     use super::*;
+    use crate::settings::{AlertSize, AlertSurvey};
+
+    /// An archive that holds so many alerts of each partition of a stream.
+    struct Holds(SimulatorConfig, i64);
+
+    impl Keeper for Holds {
+        fn stored(&self, log: &Log) -> Option<Stored> {
+            let known = *log.source == *self.0.describe() && log.incarnation == 0;
+            known.then(|| Stored {
+                covered: (self.1 > 0).then_some((0, self.1)).into_iter().collect::<Vec<_>>().into(),
+                ..Stored::default()
+            })
+        }
+        fn incarnation(&self, source: &str, _topic: &str) -> Option<u32> {
+            (source == self.0.describe()).then_some(0)
+        }
+        fn topics(&self) -> Vec<(Arc<str>, Arc<str>)> {
+            vec![(self.0.describe().into(), self.0.topic.as_str().into())]
+        }
+        fn open(&self, _origins: &[(Log, i64)]) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_found_out() {
+        let start_ms = 1_795_460_400_000;
+        let began = SimulatorConfig { rate: Rate::per_second(10.0).expect("a rate"), ..SimulatorConfig::new(5, start_ms) };
+        // A quarter of 10 a second: an hour is archived.
+        let keeper = Holds(began.clone(), 9_000);
+        let input = SimulatorInput {
+            topic: began.topic.clone(),
+            seed: 1,
+            rate: 50.0,
+            partitions: 1,
+            survey: AlertSurvey::Ztf,
+            size: AlertSize::Small,
+            backlog: 0,
+        };
+        let stream = simulated(&input, &keeper, start_ms - 1).expect("the stream that the archive began");
+        assert_eq!(stream.describe(), began.describe());
+        let last_ms = start_ms + 3_600_000 - 100;
+        for (now_ms, right) in [(last_ms + 1, true), (last_ms - 59_000, true), (last_ms - 61_000, false), (start_ms - 1, false)] {
+            match reached_ms(&stream, &keeper, now_ms) {
+                Ok(reached) => assert!(right && reached == last_ms, "{now_ms}"),
+                Err(error) => {
+                    assert!(!right && format!("{error}").contains("up to 2026-11-23T20:00:00Z, and it is 2026-11-23T"), "{error}");
+                }
+            }
+        }
+        // Nothing archived yet of a stream that begins in a future that was.
+        assert!(reached_ms(&stream, &Holds(began.clone(), 0), start_ms - 61_000).is_err());
+        // Held: it ends where the archive does, not before, until the clock is right.
+        let mut held = Simulator::new(stream, move || last_ms - 59_000).expect("a stream").not_before(last_ms);
+        assert!(held.extents().expect("extents").iter().all(|extent| extent.high == 9_000));
+    }
 
     #[test]
     fn names_and_patterns_go_together() {

@@ -58,6 +58,13 @@ impl<C: Fn() -> i64 + Send> Simulator<C> {
         Ok(Self { config, identity, topic, generator, clock, latest_ms: i64::MIN, readings: Vec::new(), turn: 0 })
     }
 
+    /// The stream as a clock shows it that has shown this time already: messages that were there stay there, and the next come when
+    /// the clock has passed it.
+    #[must_use]
+    pub fn not_before(self, time_ms: i64) -> Self {
+        Self { latest_ms: self.latest_ms.max(time_ms), ..self }
+    }
+
     fn now_ms(&mut self) -> i64 {
         self.latest_ms = self.latest_ms.max((self.clock)());
         self.latest_ms
