@@ -47,6 +47,25 @@ fn help_and_version_exit_0() {
 }
 
 #[test]
+fn help_teaches_the_simulators_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = fink(folder.path(), &["start", "simulator", "--help"]);
+    assert_eq!(code(&help), 0);
+    let text = out(&help);
+    let flags = "brokers topic survey format seed count rate visits as-fast-as-possible truth night nights speed from fresh pool interval \
+                 per-interval first-records objects alerts-per-visit size registry threads ahead prepare delayed delay-from delay-to \
+                 duplicated disordered garbled truncated schema-change-at outage-at outage resend partitions";
+    for flag in flags.split_whitespace() {
+        let lines: Vec<&str> = text.lines().skip_while(|line| !format!("{line} ").contains(&format!(" --{flag} "))).take(2).collect();
+        // A flag's words stand below it, or beside it.
+        assert!(!lines.is_empty() && lines.concat().split_whitespace().count() > 4, "--{flag}: {lines:?}");
+    }
+    for example in ["--visits", "--night 2026-11-22 --nights 3", "--from ./alerts", "--duplicated", "--truth", "simulator score"] {
+        assert!(text.split("Examples:").nth(1).is_some_and(|examples| examples.contains(example)), "{example}");
+    }
+}
+
+#[test]
 fn start_names_the_services_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let none = fink(folder.path(), &["start"]);

@@ -65,7 +65,7 @@ struct WhatArgs {
     /// Send so many nights whole, then end
     #[arg(long, value_name = "N", conflicts_with = "count")]
     nights: Option<u32>,
-    /// Lasting objects brighter than magnitude 20.5 in the whole sky [default: 100000; small: 10000]
+    /// Lasting objects brighter than about magnitude 19 in the whole sky [default: 1000000; small: 100000]
     #[arg(long, value_name = "N")]
     objects: Option<u32>,
     /// Alerts of each visit [default: ztf 250, lsst and --visits 10000]
