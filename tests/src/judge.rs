@@ -61,6 +61,14 @@ pub fn equals(archive: &Path, topics: &[&Topic]) -> Value {
     judged(command)
 }
 
+/// Rows and rejects of an archive are, one to one, what the truth beside a simulated stream says: what was counted.
+#[must_use]
+pub fn joins(archive: &Path, truth: &Path) -> Value {
+    let mut command = python_command("truth.py", archive);
+    command.arg(truth);
+    judged(command)
+}
+
 /// `fink check` agrees: exit code 0; what it printed.
 pub fn checks(logs: &Path, brokers: &str, topics: &[&Topic], archive: &str, environment: &[(String, String)]) -> String {
     let (good, said) = try_check(logs, brokers, topics, archive, environment);

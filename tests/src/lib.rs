@@ -9,6 +9,7 @@
 //! | [`epochs`] | live and late operators on random schedules, and an oracle |
 //! | [`flow`] | alerts that keep coming |
 //! | [`topic`] | what was sent to a topic, message by message |
+//! | [`truth`] | what the simulator says that it sent, and the topic that it sent it to |
 //! | [`lsst`] | Rubin's schemas and messages |
 //! | [`judge`] | checks by the program itself, and by deltalake, polars, pyarrow and fastavro |
 //! | [`visible`] | when rows become visible to a Delta reader |
@@ -26,4 +27,5 @@ pub mod process;
 pub mod servers;
 pub mod template;
 pub mod topic;
+pub mod truth;
 pub mod visible;

@@ -56,6 +56,17 @@ impl<T: Send + Sized64 + 'static> Ahead<T> {
         Ok(Self { shared, threads, now: Vec::new().into_iter() })
     }
 
+    /// Waits until the next item is made, or there is none.
+    pub(super) fn ready(&self) {
+        let mut state = self.shared.lock();
+        while state.give < state.blocks
+            && !state.ready.contains_key(&state.give)
+            && !self.threads.iter().all(thread::JoinHandle::is_finished)
+        {
+            state = self.shared.wait(state);
+        }
+    }
+
     /// The next item, made if need be; `None` after the last.
     pub(super) fn next(&mut self) -> Option<T> {
         if let Some(item) = self.now.next() {

@@ -17,5 +17,6 @@ mod rejects;
 mod room;
 mod s3;
 mod schemas;
+mod sending;
 mod simulator;
 mod takeover;

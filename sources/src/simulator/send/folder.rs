@@ -91,6 +91,8 @@ pub enum FolderError {
 pub struct Messages {
     /// Each with the number of its file.
     all: Vec<(usize, Message)>,
+    /// Files of the folder that are sent; those of a larger pool are these again.
+    files: usize,
     files_per_interval: usize,
 }
 
@@ -123,7 +125,7 @@ impl Messages {
         if all.is_empty() {
             return Err(FolderError::Empty(options.path.clone()));
         }
-        Ok(Self { all, files_per_interval: options.files_per_interval.max(1) })
+        Ok(Self { all, files: files.len(), files_per_interval: options.files_per_interval.max(1) })
     }
 
     /// How many messages the pool of files has.
@@ -143,10 +145,14 @@ impl Messages {
     /// # Errors
     /// When it can't be made anew.
     pub fn message(&self, index: u64, refresh: Option<&mut Refresh>) -> Result<Vec<u8>, FolderError> {
-        let (round, at) = (index / self.len(), (index % self.len()) as usize);
-        let (_, message) = &self.all[at];
+        let (pool, at) = (index / self.len(), (index % self.len()) as usize);
+        let (file, message) = &self.all[at];
+        // A file is sent once a round, be it that the pool repeats it or that the pool is repeated.
+        let rounds = self.all[self.all.len() - 1].0 / self.files + 1;
         match refresh {
-            Some(refresh) => refresh.message(message, round).map_err(|error| FolderError::Fresh(Box::new(error))),
+            Some(refresh) => refresh
+                .message(message, pool * rounds as u64 + (file / self.files) as u64)
+                .map_err(|error| FolderError::Fresh(Box::new(error))),
             None => Ok(message.framed(&message.bytes)),
         }
     }

@@ -188,6 +188,7 @@ pub fn send(feed: &Feed, options: &SendOptions, mut progress: impl FnMut(&Summar
     };
     let pace = if let Supply::Folder { messages, .. } = &supply { messages.pace(&options.pace, count) } else { options.pace.clone() };
     let truth = options.truth.as_deref().map(|path| TruthWriter::create(path, &options.topic, first)).transpose()?;
+    supply.ready();
     client.restart();
     let mut line = Line { client, truth, reported: Instant::now(), progress: &mut progress };
     for event in Schedule::new(pace.clone(), options.trouble.clone(), options.seed, count) {

@@ -119,6 +119,13 @@ impl Supply {
         Ok(Self::Spool { maker: maker.clone(), file: BufReader::with_capacity(1 << 20, file), told, given: 0 })
     }
 
+    /// Waits until the first message is there, so that it is not late for having to be made.
+    pub(super) fn ready(&self) {
+        if let Self::Stream { ahead, .. } = self {
+            ahead.ready();
+        }
+    }
+
     /// The message of this index.
     pub(super) fn item(&mut self, index: u64, partitions: i32) -> Result<Item, SendError> {
         match self {
