@@ -27,6 +27,9 @@ pub(crate) struct SimulatorArguments {
     /// Alerts over which memory is looked at
     #[arg(long, default_value_t = 1_000_000)]
     long: u64,
+    /// How often it is sent, and as often by a bare producer
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
     /// Only make alerts: no Kafka
     #[arg(long)]
     without_kafka: bool,
@@ -44,8 +47,8 @@ fn peak_mb() -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") / 1000
 }
 
-/// Makes alerts on this thread, and prints what each costs.
-fn make(name: &str, alerts: AlertOptions, count: u64) {
+/// Makes alerts on this thread, and prints what each costs: how many a second of CPU makes.
+fn make(name: &str, alerts: AlertOptions, count: u64) -> f64 {
     let mut generator = Generator::new(&config(alerts));
     let _ = generator.tell(0, Edition::First);
     let (before, begin) = (thread_cpu(), Instant::now());
@@ -59,67 +62,96 @@ fn make(name: &str, alerts: AlertOptions, count: u64) {
         cpu * 1e6 / n,
         bytes as f64 / n
     );
+    n / cpu
 }
 
-/// All of it.
+/// All of it. The last line is JSON: alerts a second, and by how much memory grew in the second half of the long stream.
 pub(crate) fn simulator(arguments: &SimulatorArguments) {
-    make("ZTF, full", AlertOptions::full(Telescope::Ztf), arguments.count);
-    make("LSST, full", AlertOptions::full(Telescope::Lsst), arguments.count / 5);
-    make("ZTF, small", AlertOptions::small(Telescope::Ztf), arguments.count);
-    if !arguments.without_kafka {
-        from_disk(arguments.visit);
-    }
-    // A sky of 100,000 objects, with pictures of one pixel: what is looked at is the sky's and the histories' memory.
+    let made = make("ZTF, full", AlertOptions::full(Telescope::Ztf), arguments.count);
+    let _ = make("LSST, full", AlertOptions::full(Telescope::Lsst), arguments.count / 5);
+    let _ = make("ZTF, small", AlertOptions::small(Telescope::Ztf), arguments.count);
+    let growth = memory(arguments.long);
+    let [sent, bare] = if arguments.without_kafka { [f64::NAN; 2] } else { from_disk(arguments.visit, arguments.runs.max(1)) };
+    println!("{}", serde_json::json!({ "made_per_s": made, "sent_per_s": sent, "bare_per_s": bare, "growth": growth }));
+}
+
+/// Memory over a long stream of a sky of 100,000 objects, with pictures of one pixel: what is looked at is the sky's and the histories'
+/// memory. The peak at the end over that at half of the way.
+fn memory(long: u64) -> f64 {
     let usual = AlertOptions::full(Telescope::Ztf);
     let survey = SurveyOptions { objects: 100_000, ..usual.survey.clone() };
     let mut generator = Generator::new(&config(AlertOptions { survey, stamp_side: 1, framing: Framing::Datum }));
     let begin = Instant::now();
     let mut peaks = Vec::new();
-    for number in 0..arguments.long {
+    for number in 0..long {
         let _ = generator.tell(number, Edition::First);
-        if (number + 1) % (arguments.long / 10).max(1) == 0 {
+        if (number + 1) % (long / 10).max(1) == 0 {
             peaks.push(peak_mb());
         }
     }
     println!(
-        "memory over {} alerts of a sky of 100,000 objects, in ten parts: {peaks:?} MB peak; {:.0} s",
-        arguments.long,
+        "memory over {long} alerts of a sky of 100,000 objects, in ten parts: {peaks:?} MB peak; {:.0} s",
         begin.elapsed().as_secs_f64()
     );
+    peaks[peaks.len() - 1] as f64 / peaks[peaks.len() / 2] as f64
 }
 
-/// A visit prepared on disk and sent to a real Kafka, beside the same bytes from memory by a bare producer.
-fn from_disk(visit: u64) {
-    let kafka = Kafka::start().expect("a benchmark needs Kafka");
+/// A visit prepared on disk and sent to a real Kafka, beside the same bytes by a bare producer, from memory: in turn, so that
+/// what the machine does meanwhile falls on both. The median rates of both.
+fn from_disk(visit: u64, runs: u32) -> [f64; 2] {
     let folder = fink_tests::places::scratch("bench");
     let config = config(AlertOptions::full(Telescope::Ztf));
-    // One run to warm Kafka up, then both in turn.
-    for run in 0..3 {
-        let topic = format!("prepared{run}");
-        let options = SendOptions {
-            count: Some(visit),
-            pace: Pace::Fast(Rate::default()),
-            threads: 2,
-            prepare: Some(folder.path().to_owned()),
-            ..SendOptions::new(&kafka.brokers(), &topic)
+    let mut generator = Generator::new(&config);
+    let messages: Vec<Vec<u8>> = (0..visit).map(|number| generator.tell(number, Edition::First).0).collect();
+    let bytes: u64 = messages.iter().map(|message| message.len() as u64).sum();
+    let (mut ours, mut bares) = (Vec::new(), Vec::new());
+    // A run to warm up, then those that count. Each has a Kafka of its own, so that none writes back what another left.
+    for run in 0..=runs {
+        let kafka = Kafka::start().expect("a benchmark needs Kafka");
+        let send_prepared = || {
+            let options = SendOptions {
+                count: Some(visit),
+                pace: Pace::Fast(Rate::default()),
+                threads: 2,
+                prepare: Some(folder.path().to_owned()),
+                ..SendOptions::new(&kafka.brokers(), "prepared")
+            };
+            let sent = send(&Feed::Stream(config.clone(), 0), &options, |_| ControlFlow::Continue(())).expect("sent");
+            assert_eq!((sent.sent, sent.failed, sent.bytes), (visit, 0, bytes), "the same bytes");
+            visit as f64 / sent.seconds
         };
-        let sent = send(&Feed::Stream(config.clone(), 0), &options, |_| ControlFlow::Continue(())).expect("sent");
-        assert_eq!((sent.sent, sent.failed), (visit, 0));
-        let bare = bare(&kafka.brokers(), &format!("bare{run}"), &config, visit);
+        let send_bare = || visit as f64 / bare(&kafka.brokers(), "bare", &config, &messages);
+        // Who comes first changes from run to run.
+        let (our, bare) = if run % 2 == 0 {
+            let our = send_prepared();
+            (our, send_bare())
+        } else {
+            let bare = send_bare();
+            (send_prepared(), bare)
+        };
         if run > 0 {
-            let rate = visit as f64 / sent.seconds;
-            println!(
-                "{visit} alerts of {:.0} bytes prepared on disk: {rate:.0} alerts/s ({:.0} MB/s) into Kafka; a bare producer {:.0}/s",
-                sent.bytes as f64 / visit as f64,
-                sent.bytes as f64 / sent.seconds / 1e6,
-                visit as f64 / bare
-            );
+            ours.push(our);
+            bares.push(bare);
+            println!("run {run}: a visit prepared on disk {our:.0} alerts/s into Kafka; the same bytes by a bare producer {bare:.0}/s");
         }
     }
+    let (our, bare) = (median(&mut ours), median(&mut bares));
+    println!(
+        "{visit} alerts of {:.0} bytes prepared on disk: {our:.0} alerts/s ({:.0} MB/s) into Kafka; the same bytes by a bare producer \
+         {bare:.0}/s (medians of {runs})",
+        bytes as f64 / visit as f64,
+        our * bytes as f64 / visit as f64 / 1e6,
+    );
+    [our, bare]
 }
 
-/// Seconds that a producer with the simulator's settings takes for the same messages, out of memory.
-fn bare(brokers: &str, topic: &str, config: &SimulatorConfig, visit: u64) -> f64 {
+fn median(rates: &mut [f64]) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// Seconds that a producer with the simulator's settings takes for these messages, each to its partition of four.
+fn bare(brokers: &str, topic: &str, config: &SimulatorConfig, messages: &[Vec<u8>]) -> f64 {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("linger.ms", "5")
@@ -132,13 +164,8 @@ fn bare(brokers: &str, topic: &str, config: &SimulatorConfig, visit: u64) -> f64
     // Made by an empty run, so that the topic is there.
     let nothing = SendOptions { count: Some(0), ..SendOptions::new(brokers, topic) };
     send(&Feed::Stream(config.clone(), 0), &nothing, |_| ControlFlow::Continue(())).expect("a topic");
-    let mut generator = Generator::new(config);
-    // A part of the visit, again and again: the whole would not fit into memory beside Kafka's.
-    let messages: Vec<Vec<u8>> = (0..visit.min(2_000)).map(|number| generator.tell(number, Edition::First).0).collect();
     let begin = Instant::now();
-    for number in 0..visit {
-        let message = &messages[usize::try_from(number).expect("fits") % messages.len()];
-        let partition = i32::try_from(number % 4).expect("small");
+    for (message, partition) in messages.iter().zip((0..4).cycle()) {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).payload(message);
         while let Err((error, back)) = producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
