@@ -8,7 +8,7 @@ use super::seen::{SurveyOptions, Telescope};
 use super::survey::SurveyError;
 
 /// A new number whenever the bytes of an alert change, so that an archive never takes two streams for one.
-const GENERATOR: u32 = 2;
+const GENERATOR: u32 = 3;
 
 /// Everything that a simulated stream depends on; the clock only says how far it reaches.
 ///
@@ -308,7 +308,7 @@ mod tests {
             alerts: AlertOptions { framing: Framing::Datum, ..AlertOptions::full(Telescope::Lsst) },
             ..SimulatorConfig::new(42, 1_795_460_400_123)
         };
-        let identity = "simulator:42:1795460400123:0.25:7:lsst:1000000+40000000+200000:10000:61366:365x200:30:datum:2";
+        let identity = "simulator:42:1795460400123:0.25:7:lsst:1000000+200000000+400000:10000:61366:365x200:30:datum:3";
         assert_eq!(config.describe(), identity);
         let again = SimulatorConfig::parse(&config.describe()).unwrap();
         assert_eq!((again.describe(), again.limit), (identity.to_owned(), None));

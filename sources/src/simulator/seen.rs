@@ -35,9 +35,9 @@ pub struct SurveyOptions {
     pub telescope: Telescope,
     /// What all chance comes from. The same seed and number of objects is the same sky, whichever survey looks at it.
     pub seed: u64,
-    /// How many lasting objects brighter than about magnitude 20.5 the whole sky has (at least 1,000).
+    /// How many lasting objects brighter than about magnitude 19 the whole sky has (at least 1,000).
     pub objects: u32,
-    /// How many lasting objects between about 20.5 and 24.5 the whole sky has besides; a shallow survey does not look at them.
+    /// How many lasting objects between about 19 and 23 the whole sky has besides; a shallow survey does not look at them.
     pub faint_objects: u32,
     /// How many asteroids there are.
     pub asteroids: u32,

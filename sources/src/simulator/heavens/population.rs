@@ -23,8 +23,8 @@ pub(crate) const LASTING: [(Class, [f64; 2]); 7] = [
     (Class::FlareStar, [0.11, 0.10]),
 ];
 
-/// What shines once: how many a year begin on the whole sky in a sky of 1,000,000 bright objects, and in one of 40,000,000 faint.
-/// Kilonovae are a thousand times too many, that there be some.
+/// What shines once: how many a year begin on the whole sky in a sky of 1,000,000 bright objects, and in one of
+/// 200,000,000 faint. Kilonovae are a thousand times too many, that there be some.
 pub(crate) const TRANSIENT: [(Class, [f64; 2]); 6] = [
     (Class::SupernovaIa, [6_000.0, 900_000.0]),
     (Class::SupernovaIbc, [1_000.0, 150_000.0]),
@@ -42,7 +42,7 @@ pub(crate) enum Layer {
 }
 
 /// At most so many lasting objects are in a tile: what its numbers have room for.
-pub(crate) const TILE_OBJECTS: u32 = 1 << 15;
+pub(crate) const TILE_OBJECTS: u32 = 1 << 17;
 
 /// The sky: how its objects are spread. What they are is drawn when a tile is looked at.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Sky {
         }
         let counts = [f64::from(bright), f64::from(faint)];
         let lasting = LASTING.map(|(class, shares)| [0, 1].map(|layer| counts[layer] * shares[layer] / sums[class as usize]));
-        let scales = [counts[0] / 1e6, counts[1] / 4e7];
+        let scales = [counts[0] / 1e6, counts[1] / 2e8];
         let transient = TRANSIENT.map(|(class, yearly)| [0, 1].map(|layer| yearly[layer] * scales[layer] / 365.25 / sums[class as usize]));
         Self { seed, tiles, lasting, transient }
     }

@@ -188,12 +188,15 @@ fn cosmic_ray(scope: Scope<'_>, target: Target, dice: &mut Dice) -> Artefact {
 
 fn glint(scope: Scope<'_>, target: Target, dice: &mut Dice) -> Artefact {
     let sigmas = 8.0 + 40.0 * -libm::log(dice.within(1e-4, 1.0));
-    let (target, forced, mut detection) = artefact(scope, target, sigmas, dice);
+    let (mut target, forced, mut detection) = artefact(scope, target, sigmas, dice);
     let streak = dice.below(2) == 0;
     let seeing = scope.exposed.visit.seeing_fwhm_arcsec;
     let shape = if streak {
         let (length_arcsec, angle_deg) = (dice.within(2.0, 25.0) * seeing, dice.within(0.0, 180.0));
-        detection.trail = Some(Trail { flux_njy: forced.difference_njy, length_arcsec, angle_deg });
+        // A point's profile fitted to the middle of a long line finds as much light as a stretch of 2 sqrt(pi) sigma holds.
+        let stretches = length_arcsec / (1.505 * seeing);
+        target.difference_njy *= (1.0 + stretches * stretches).sqrt();
+        detection.trail = Some(Trail { flux_njy: target.difference_njy, length_arcsec, angle_deg });
         detection.elongation = length_arcsec / seeing;
         detection.extendedness = 1.0;
         Shape::Trail { length_arcsec, angle_deg }

@@ -38,7 +38,8 @@ pub(crate) struct Instrument {
     pub(crate) zero_points: [f64; 6],
     /// Images in a template.
     pub(crate) template_visits: u32,
-    /// The depth of good visits, magnitudes.
+    /// The depth by which it is judged how many of a field's objects a visit may detect, magnitudes: that of good visits. LSST's
+    /// best bands go deeper, for which a third of its alerts is room enough.
     pub(crate) good_depth_mag: f64,
 }
 
@@ -86,7 +87,7 @@ impl Instrument {
                 extinction: [0.491, 0.213, 0.126, 0.096, 0.069, 0.170],
                 zero_points: [31.4; 6],
                 template_visits: 30,
-                good_depth_mag: 24.5,
+                good_depth_mag: 24.1,
             },
         }
     }

@@ -36,13 +36,13 @@ impl SurveyOptions {
         }
     }
 
-    /// LSST: the same sky with 40,000,000 fainter objects and 200,000 asteroids, 10,000 alerts a visit, a year of history.
+    /// LSST: the same sky with 200,000,000 fainter objects and 400,000 asteroids, 10,000 alerts a visit, a year of history.
     #[must_use]
     pub fn lsst(seed: u64) -> Self {
         Self {
             telescope: Telescope::Lsst,
-            faint_objects: 40_000_000,
-            asteroids: 200_000,
+            faint_objects: 200_000_000,
+            asteroids: 400_000,
             alerts_per_visit: 10_000,
             history_days: 365,
             history_visits: 200,
@@ -67,7 +67,7 @@ impl SurveyOptions {
     pub fn check(&self) -> Result<(), SurveyError> {
         let ranges = [
             ("objects", i64::from(self.objects), 1_000, 10_000_000),
-            ("faint_objects", i64::from(self.faint_objects), 0, 100_000_000),
+            ("faint_objects", i64::from(self.faint_objects), 0, 400_000_000),
             ("asteroids", i64::from(self.asteroids), 0, 1_000_000),
             ("alerts_per_visit", i64::from(self.alerts_per_visit), 10, 65_535),
             // From 2001, with a year of history before, to 2100.
