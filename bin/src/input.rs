@@ -312,7 +312,7 @@ mod tests {
             match reached_ms(&stream, &keeper, now_ms) {
                 Ok(reached) => assert!(right && reached == last_ms, "{now_ms}"),
                 Err(error) => {
-                    assert!(!right && format!("{error}").contains("up to 2026-11-23T20:00:00Z, and it is 2026-11-23T"), "{error}");
+                    assert!(!right && format!("{error}").contains("up to 2026-11-23T19:59:59Z, and it is 2026-11-23T1"), "{error}");
                 }
             }
         }
