@@ -67,10 +67,11 @@ fn make(name: &str, alerts: AlertOptions, count: u64) -> f64 {
 
 /// All of it. The last line is JSON: alerts a second, and by how much memory grew in the second half of the long stream.
 pub(crate) fn simulator(arguments: &SimulatorArguments) {
+    // First, as what is looked at is this process's high-water mark.
+    let growth = memory(arguments.long);
     let made = make("ZTF, full", AlertOptions::full(Telescope::Ztf), arguments.count);
     let _ = make("LSST, full", AlertOptions::full(Telescope::Lsst), arguments.count / 5);
     let _ = make("ZTF, small", AlertOptions::small(Telescope::Ztf), arguments.count);
-    let growth = memory(arguments.long);
     let [sent, bare] = if arguments.without_kafka { [f64::NAN; 2] } else { from_disk(arguments.visit, arguments.runs.max(1)) };
     println!("{}", serde_json::json!({ "made_per_s": made, "sent_per_s": sent, "bare_per_s": bare, "growth": growth }));
 }
