@@ -100,7 +100,11 @@ for name in "${names[@]}"; do
     bar "300 epochs rolled in: CPU against one epoch" "$(figure "$out/epochs.txt" ratio)" 1.15 ""
     bar "300 epochs rolled in: memory, last third against second" "$(figure "$out/epochs.txt" memory_growth)" 1.1 ""
     ;;
-  readers) whole "8 readers for 10 minutes: no error, right counts" readers:: ;;
+  readers)
+    FINK_SPARK_JARS=$(tests/python/spark.sh) && export FINK_SPARK_JARS || { unset FINK_SPARK_JARS; echo "    Spark is not to be had here"; }
+    whole "8 readers for 10 minutes: no error, right counts" readers::
+    unset FINK_SPARK_JARS
+    ;;
   kills)
     whole "kill -9 at every phase and at random" kills::
     first=$(sed -n 's/.*first row at most \([0-9]*\) ms.*/\1/p' "$out/kill--9-at-every-phase-and-at-random.log" | tail -1)

@@ -2,7 +2,7 @@
 
     readers.py ARCHIVE --until FILE [--readers 8] [--table alerts] [--pause 0.5]
 
-Half of the readers are deltalake, half polars, each a process. A reader takes a version, lets it grow old for up to three
+Half of the readers are deltalake, half polars, each a process; with FINK_SPARK_JARS (see spark.sh) the last is Spark. A reader takes a version, lets it grow old for up to three
 seconds, reads the places of all of its rows, and checks: no place twice, and as many rows as the ledger says that this
 version has, by its files and by what is covered. They end when FILE is there. Prints one line of JSON; exit code 1 on any error.
 """
@@ -22,8 +22,22 @@ import polars as pl
 from archive import Ledger, alert_tables, columns, local
 
 
+def spark():
+    from pyspark.sql import SparkSession
+
+    build = SparkSession.builder.master("local[1]").config("spark.jars", os.environ["FINK_SPARK_JARS"]).config("spark.ui.enabled", "false")
+    build = build.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension").config("spark.driver.memory", "1g")
+    build = build.config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+    session = build.config("spark.sql.shuffle.partitions", "2").config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1").getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    return session
+
+
 def places(kind, table, names):
     wanted = [n for n in names.values() if n]
+    if kind == "spark":
+        rows = spark().read.format("delta").option("versionAsOf", table.version()).load(table.table_uri).select(*wanted)
+        return rows.count(), rows.distinct().count()
     if kind == "polars":
         frame = pl.read_delta(table, columns=wanted)
         return frame.height, frame.unique().height
@@ -54,6 +68,8 @@ def look(kind, archive, name, ledger, waits):
 
 def reader(index, a, results):
     kind = "polars" if index % 2 else "deltalake"
+    if index == a.readers - 1 and os.environ.get("FINK_SPARK_JARS"):
+        kind = "spark"
     archive, waits, errors, reads, checked, last = local(a.archive), random.Random(index), [], 0, set(), 0
     ledger = None
     while not os.path.exists(a.until):
@@ -87,6 +103,7 @@ def main():
     [p.join() for p in processes]
     errors = [e for o in outcome for e in o["errors"]]
     print(json.dumps({"readers": len(outcome), "reads": sum(o["reads"] for o in outcome), "versions": sum(o["versions"] for o in outcome),
+                      "kinds": sorted({o["reader"] for o in outcome}),
                       "rows": max(o["rows"] for o in outcome), "errors": len(errors), "first": errors[:5]}))
     # The readers' native threads may abort an interpreter that winds down; all has been said by now.
     sys.stdout.flush()
