@@ -5,7 +5,7 @@
 #   s3.sh stop   DIR
 #   s3.sh signal DIR SIGNAL   KILL, STOP, CONT
 #   s3.sh status DIR
-#   s3.sh fetch  -            only builds it
+#   s3.sh fetch  -            only builds it; without Go it says so, and that is no failure
 #
 # Clients: AWS_ENDPOINT_URL=http://127.0.0.1:PORT AWS_ALLOW_HTTP=true AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=fink
 # AWS_SECRET_ACCESS_KEY=fink-secret, and s3://archive/… ; what is stored lies in DIR/data/archive.
@@ -17,7 +17,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
 version=v1.8.0
 home=${S3_LIB:-$CACHE/jars/versitygw-$version}
-PATH=$PATH:/usr/local/go/bin
+# Where Go's own installer puts it is often on no path.
+[ -z "${GOROOT:-}" ] || PATH=$PATH:$GOROOT/bin
 
 fetch_gateway() {
   [ -x "$home/versitygw" ] && return
@@ -32,7 +33,10 @@ fetch_gateway() {
 command=${1:-}
 case $command in
 start | stop | signal | status) folder "${2:-}" ;;
-fetch) fetch_gateway; exit 0 ;;
+fetch)
+  [ -x "$home/versitygw" ] || command -v go >/dev/null || { echo "skipped: S3, for there is no Go (1.25 or later) to build its server with"; exit 0; }
+  fetch_gateway; exit 0
+  ;;
 *) usage ;;
 esac
 case $command in

@@ -19,7 +19,7 @@ use fink_operators::decode::SchemaBook;
 use fink_operators::decode::book::Entry;
 use fink_operators::decode::envelope::framed_id;
 use fink_sources::schemas::{Ensured, Schemas};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 pub(crate) use child::COMMAND;
 pub use child::{Answer, Child, Limits, Question, can_reexecute, serve, this_is_fink};
@@ -107,6 +107,7 @@ impl Schemas for Careful {
                 }
             }
         }
-        info!(log = %chunk.log, from = chunk.span.start, to = chunk.span.end, "decoded in a child process");
+        // Which logs those are is said at the start; of their chunks there may be thousands.
+        debug!(log = %chunk.log, from = chunk.span.start, to = chunk.span.end, "decoded in a child process");
     }
 }
