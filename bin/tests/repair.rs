@@ -75,3 +75,26 @@ fn a_retry_moves_what_now_decodes_and_leaves_the_rest() {
     let accept = fink(folder, &["hole", "accept", "files/0", "0", "3"]);
     assert!(!accept.status.success(), "what is archived is no hole");
 }
+
+#[test]
+fn a_file_of_many_rejects_is_retried_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("files")).unwrap();
+    std::fs::write(folder.join("fink.toml"), "[archive]\ngroup_mib = 1\n").unwrap();
+    let alerts = AlertOptions { framing: Framing::Datum, ..AlertOptions::small(Telescope::Ztf) };
+    let mut generator = Generator::new(&SimulatorConfig { alerts, ..SimulatorConfig::new(1, 0) });
+    let garbled = [&b"Obj\x01"[..], &[7; 200_000]].concat();
+    for number in 0..24 {
+        let bytes = if number % 2 == 0 { generator.message(0, number) } else { garbled.clone() };
+        put(folder, &format!("{number:02}.avro"), &bytes);
+    }
+    done(folder, &["start", "archive", "--files", "files", "--until-caught-up"]);
+    assert_eq!(counts(folder), [24, 0, 24, 0]);
+    std::fs::write(folder.join("schema.avsc"), fink_sources::simulator::records::schema(Telescope::Ztf)).unwrap();
+    let retry = ["rejects", "retry", "--schema", "schema.avsc"];
+    assert_eq!(done(folder, &retry), "24 rejects tried: 12 moved to the alerts, 12 are still rejected\n");
+    assert_eq!(counts(folder), [24, 12, 12, 12]);
+    let list = done(folder, &["rejects", "list"]);
+    assert!((1..24).step_by(2).all(|offset| list.contains(&format!("files/0/{offset} "))), "{list}");
+}

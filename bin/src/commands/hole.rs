@@ -191,7 +191,9 @@ fn lost(report: &audit::Report, wanted: Option<(&str, Range<i64>)>) -> anyhow::R
             let span = offsets.start.max(*start)..offsets.end.min(*end);
             match log.asked {
                 _ if span.is_empty() => {}
-                true => drop(lost.insert(&key, span)),
+                true => {
+                    lost.insert(&key, span);
+                }
                 false => unknown = true,
             }
         }

@@ -11,8 +11,9 @@ use super::check::open;
 use super::show::columns;
 use crate::cli::{ArchiveArgs, SchemaArgs};
 use crate::config::load;
+use crate::input::Library;
 use crate::repair::rejects::{Place, Rejected, Which, files, read};
-use crate::repair::{retry, take};
+use crate::repair::{retry::Retry, take};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +25,7 @@ Examples:
   fink rejects retry --registry https://registry.example.org --topic lsst
 
 A retry that succeeds moves the message from the rejects to the alerts, in one commit. The archive service must be
-stopped for it, and goes on afterwards where it was.";
+stopped for it, and goes on afterwards where it was. What crashed the decoder is left out unless it is named.";
 
 /// List, show and retry what could not be decoded
 #[derive(Debug, Args)]
@@ -176,9 +177,14 @@ fn retry_all(args: &RetryArgs) -> anyhow::Result<ExitCode> {
     let configured = load(args.archive.config.as_deref(), flags)?;
     let (archive, schemas) = (open(&configured)?, configured.schemas()?);
     let (committer, routes) = take(&archive)?;
-    let done = retry::retry(&archive, &committer, &routes, &schemas, &args.which.which(args.places.clone()));
+    let (library, piece_bytes) = (Library::open(&schemas)?, configured.commit()?.group_bytes);
+    let mut retry = Retry { archive: &archive, committer: &committer, routes: &routes, library, piece_bytes };
+    let done = retry.run(&args.which.which(args.places.clone()));
     committer.stop()?;
     let done = done?;
+    if done.spared > 0 {
+        println!("{} rejects crashed the decoder, and were left out: name them, by --fault crashed or by their places", done.spared);
+    }
     println!("{} rejects tried: {} moved to the alerts, {} are still rejected", done.tried, done.moved, done.tried - done.moved);
     Ok(ExitCode::SUCCESS)
 }

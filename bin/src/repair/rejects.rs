@@ -10,9 +10,10 @@ use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::DataFile;
 use fink_dataflow::table::store::wait;
 use fink_dataflow::{Log, table::Table};
+use fink_operators::decode::fault::CRASHED;
 use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
 use fink_dataflow::table::object::Object;
 
@@ -76,6 +77,12 @@ impl Which {
             && self.topic.as_ref().is_none_or(|topic| **topic == *log.topic)
             && self.fault.as_ref().is_none_or(|fault| *fault == reject.fault)
     }
+
+    /// Whether a reject is meant that must be named to be decoded: it ended a process that did, and would this one.
+    #[must_use]
+    pub fn spares(&self, reject: &Rejected) -> bool {
+        reject.fault == CRASHED && self.places.is_empty() && self.fault.is_none() && self.holds(reject)
+    }
 }
 
 /// The live files of the rejects.
@@ -91,20 +98,85 @@ pub fn files(archive: &Archive) -> anyhow::Result<Vec<DataFile>> {
 /// # Errors
 /// When the file can't be read.
 pub fn read(archive: &Archive, file: &DataFile, whole: bool) -> anyhow::Result<Vec<Rejected>> {
-    let object = Object::new(archive, TABLE, file);
-    let batches: Vec<RecordBatch> = wait(async move {
-        let builder = ParquetRecordBatchStreamBuilder::new(object).await?;
-        let schema = builder.parquet_schema();
-        let light = schema.columns().iter().map(|column| column.name()).filter(|name| whole || !["key", "payload"].contains(name));
-        let mask = ProjectionMask::columns(schema, light);
-        builder.with_projection(mask).build()?.try_collect().await
+    let rows = if whole { HEAVY_ROWS } else { LIGHT_ROWS };
+    let batches: Vec<_> = Batches::open(archive, file, whole, rows)?.collect::<anyhow::Result<_>>()?;
+    Ok(batches.into_iter().flatten().collect())
+}
+
+/// The rejects in a file, whole, in pieces that hold about `bytes` of payload at most, and one message at least.
+///
+/// # Errors
+/// When the file can't be read: at once, or with a piece.
+pub fn pieces(archive: &Archive, file: &DataFile, bytes: usize) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Vec<Rejected>>>> {
+    Ok(gathered(Batches::open(archive, file, true, HEAVY_ROWS)?, bytes))
+}
+
+/// Gathers batches into pieces.
+fn gathered(
+    mut batches: impl Iterator<Item = anyhow::Result<Vec<Rejected>>>,
+    bytes: usize,
+) -> impl Iterator<Item = anyhow::Result<Vec<Rejected>>> {
+    std::iter::from_fn(move || {
+        let (mut piece, mut held) = (Vec::new(), 0);
+        while held < bytes {
+            match batches.next() {
+                Some(Ok(batch)) => {
+                    held += batch.iter().filter_map(|reject| reject.message.payload.as_ref()).map(Bytes::len).sum::<usize>();
+                    piece.extend(batch);
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None => break,
+            }
+        }
+        (!piece.is_empty()).then_some(Ok(piece))
     })
-    .with_context(|| format!("{TABLE}/{}", file.path))?;
-    let mut rejects = Vec::new();
-    for batch in &batches {
-        rows(batch, whole, &mut rejects).with_context(|| format!("{TABLE}/{}", file.path))?;
+}
+
+/// Rows that are read at a time without payloads, and with: one may have 20 MB.
+const LIGHT_ROWS: usize = 4096;
+const HEAVY_ROWS: usize = 8;
+
+/// A file's rejects, some rows at a time.
+struct Batches {
+    stream: Option<ParquetRecordBatchStream<Object>>,
+    whole: bool,
+    /// For errors.
+    path: String,
+}
+
+impl Batches {
+    fn open(archive: &Archive, file: &DataFile, whole: bool, rows: usize) -> anyhow::Result<Self> {
+        let object = Object::new(archive, TABLE, file);
+        let path = format!("{TABLE}/{}", file.path);
+        let stream = wait(async move {
+            let builder = ParquetRecordBatchStreamBuilder::new(object).await?;
+            let schema = builder.parquet_schema();
+            let light = schema.columns().iter().map(|column| column.name()).filter(|name| whole || !["key", "payload"].contains(name));
+            let mask = ProjectionMask::columns(schema, light);
+            builder.with_projection(mask).with_batch_size(rows).build()
+        });
+        Ok(Self { stream: Some(stream.with_context(|| path.clone())?), whole, path })
     }
-    Ok(rejects)
+}
+
+impl Iterator for Batches {
+    type Item = anyhow::Result<Vec<Rejected>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut stream = self.stream.take()?;
+        let (stream, batch) = wait(async move {
+            let batch = stream.try_next().await;
+            (stream, batch)
+        });
+        let batch = match batch {
+            Ok(batch) => batch?,
+            Err(error) => return Some(Err(error).with_context(|| self.path.clone())),
+        };
+        self.stream = Some(stream);
+        let mut rejects = Vec::new();
+        let read = rows(&batch, self.whole, &mut rejects).with_context(|| self.path.clone());
+        Some(read.map(|()| rejects))
+    }
 }
 
 fn rows(batch: &RecordBatch, whole: bool, rejects: &mut Vec<Rejected>) -> anyhow::Result<()> {
@@ -144,6 +216,41 @@ fn rows(batch: &RecordBatch, whole: bool, rejects: &mut Vec<Rejected>) -> anyhow
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn reject(offset: i64, fault: &str, bytes: usize) -> Rejected {
+        let payload = Some(Bytes::from(vec![0; bytes]));
+        let message = Message { offset, timestamp_ms: None, key: None, payload };
+        Rejected { log: Log::new("kafka:x", "ztf", 0, 3), message, received_us: 0, fault: fault.to_owned(), reason: String::new() }
+    }
+
+    #[test]
+    fn what_crashed_the_decoder_must_be_named() {
+        let (crashed, truncated) = (reject(1, CRASHED, 1), reject(2, "truncated", 1));
+        let all = Which::default();
+        assert!(all.holds(&crashed) && all.spares(&crashed) && !all.spares(&truncated));
+        assert!(Which { topic: Some("ztf".to_owned()), ..Which::default() }.spares(&crashed));
+        assert!(!Which { topic: Some("lsst".to_owned()), ..Which::default() }.spares(&crashed));
+        assert!(!Which { fault: Some(CRASHED.to_owned()), ..Which::default() }.spares(&crashed));
+        assert!(!Which { places: vec!["ztf/3/1".parse().unwrap()], ..Which::default() }.spares(&crashed));
+    }
+
+    #[test]
+    fn pieces_are_bounded_whole_and_in_order() {
+        let batches = [vec![10, 10], vec![50], vec![5, 5], vec![], vec![500], vec![1]];
+        let mut offset = 0;
+        let batches = batches.map(|batch| {
+            let reject = |bytes| {
+                offset += 1;
+                reject(offset, "truncated", bytes)
+            };
+            Ok(batch.into_iter().map(reject).collect())
+        });
+        let pieces: Vec<Vec<i64>> =
+            gathered(batches.into_iter(), 40).map(|piece| piece.unwrap().iter().map(|reject| reject.message.offset).collect()).collect();
+        assert_eq!(pieces, [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
+        let mut broken = gathered([Ok(vec![reject(1, "truncated", 1)]), Err(anyhow::anyhow!("torn"))].into_iter(), 40);
+        assert!(broken.next().unwrap().is_err());
+    }
 
     #[test]
     fn a_place_is_a_topic_a_partition_and_an_offset() {
