@@ -149,6 +149,8 @@ struct Followed {
     backlog: Track,
     /// It was away when the source was last looked at: when it comes back, it may be another.
     away: bool,
+    /// The offsets that the source held when it was last looked at: where they begin or end earlier now, it may be another.
+    held: Range<i64>,
 }
 
 /// What one lane reads of a log.
@@ -251,9 +253,11 @@ impl Lanes {
                 plan.goals.push((log, high));
             }
         }
-        let seen: BTreeSet<_> = sights.iter().map(|sight| (&sight.extent.topic, sight.extent.partition)).collect();
+        let seen: BTreeMap<_, _> = sights.iter().map(|sight| ((&sight.extent.topic, sight.extent.partition), &sight.extent)).collect();
         for ((topic, partition), followed) in &mut self.logs {
-            followed.away = !seen.contains(&(topic, *partition));
+            let extent = seen.get(&(topic, *partition));
+            followed.away = extent.is_none();
+            followed.held = extent.map_or(followed.held.clone(), |extent| extent.low..extent.high);
         }
         for (key, followed) in begun {
             let (live, backlog) = (followed.live.now.clone(), followed.backlog.now.clone());
@@ -321,7 +325,8 @@ impl Lanes {
 
     /// Whether what is stored must still be compared with what is there.
     fn unchecked(&self, extent: &Extent) -> bool {
-        self.logs.get(&(extent.topic.clone(), extent.partition)).is_none_or(|followed| followed.away)
+        let shrunk = |held: &Range<i64>| extent.low < held.start || extent.high < held.end;
+        self.logs.get(&(extent.topic.clone(), extent.partition)).is_none_or(|followed| followed.away || shrunk(&followed.held))
     }
 
     /// Whether the run's origin holds for a log of this topic of which nothing is stored.
@@ -363,7 +368,9 @@ impl Lanes {
             };
         };
         let end = stored.covered.end().unwrap_or(stored.origin).max(stored.origin);
-        if end > *high {
+        // A log that was there all the time may take a moment to know its end again: whoever reads past it is told.
+        let there = self.logs.get(&(topic.clone(), *partition)).is_some_and(|followed| !followed.away);
+        if end > *high && !there {
             return Err(Refusal::Shrunk { topic: topic.clone(), partition: *partition, high: *high, stored: end });
         }
         let Some(mark) = stored.mark else { return Ok(()) };
@@ -432,7 +439,7 @@ impl Lanes {
         for track in [&mut live, &mut backlog] {
             track.now = track.ahead.pop_front();
         }
-        (Followed { log, live, backlog, away: false }, holes)
+        (Followed { log, live, backlog, away: false, held }, holes)
     }
 
     /// Whether a lane has anything left to read.

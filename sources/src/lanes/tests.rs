@@ -175,6 +175,29 @@ fn a_topic_that_comes_back_is_looked_at_again() {
 }
 
 #[test]
+fn a_log_that_shrinks_between_two_looks_is_looked_at_again() {
+    let covered = [0..8];
+    let mut lanes = lanes(Rules::default(), &[(SOURCE, "t")]);
+    let ask = Ask::Mark("t".into(), 0, 7);
+    let same = BTreeMap::from([(ask.clone(), Answer::Mark(Some(mark_at(7))))]);
+    lanes.plan(&[known_log(2..10, 0, &covered, Some(7))], &same).expect("plan");
+    // It grows, and its start is deleted, as logs do.
+    let grown = [known_log(4..12, 0, &covered, Some(7))];
+    assert_eq!(lanes.asks(&grown), []);
+    lanes.plan(&grown, &none()).expect("plan");
+    // It ends, or begins, earlier.
+    for shrunk in [known_log(4..9, 0, &covered, Some(7)), known_log(0..20, 0, &covered, Some(7))] {
+        assert_eq!(lanes.asks(std::slice::from_ref(&shrunk)), [ask.clone()]);
+        let other = BTreeMap::from([(ask.clone(), Answer::Mark(Some(mark_at(6))))]);
+        assert!(matches!(lanes.plan(std::slice::from_ref(&shrunk), &other), Err(Refusal::Differs { .. })));
+    }
+    // The same after all.
+    let shrunk = [known_log(4..9, 0, &covered, Some(7))];
+    lanes.plan(&shrunk, &same).expect("plan");
+    assert_eq!(lanes.asks(&shrunk), []);
+}
+
+#[test]
 fn a_log_that_ends_before_what_was_read_of_it_while_reading_is_refused() {
     let mut lanes = lanes(from(Origin::Earliest), &[]);
     let plan = lanes.plan(&[new_log("t", 0, 0, 9)], &none()).expect("plan");
