@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs readers kills takeover hdfs s3 disk spine faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs simulator readers kills takeover hdfs s3 disk spine faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs readers kills takeover hdfs s3 disk spine faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs simulator readers kills takeover hdfs s3 disk spine faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -99,6 +99,13 @@ for name in "${names[@]}"; do
     run epochs epochs
     bar "300 epochs rolled in: CPU against one epoch" "$(figure "$out/epochs.txt" ratio)" 1.15 ""
     bar "300 epochs rolled in: memory, last third against second" "$(figure "$out/epochs.txt" memory_growth)" 1.1 ""
+    ;;
+  simulator)
+    run simulator simulator --count 20000
+    floor "full ZTF alerts made in a second of one core" "$(figure "$out/simulator.txt" made_per_s)" 500 ""
+    floor "a visit from disk into Kafka, alerts a second" "$(figure "$out/simulator.txt" sent_per_s)" 5000 ""
+    bar "simulator's memory, a million alerts: end / half" "$(figure "$out/simulator.txt" growth)" 1.1 ""
+    passes "the simulated sky by its messages" cargo test -q -p fink-sources --test sky
     ;;
   readers)
     FINK_SPARK_JARS=$(tests/python/spark.sh) && export FINK_SPARK_JARS || { unset FINK_SPARK_JARS; echo "    Spark is not to be had here"; }
