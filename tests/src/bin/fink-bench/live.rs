@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fink_tests::flow::Flow;
+use fink_tests::judge;
 use fink_tests::places;
 use fink_tests::process::{Fink, cpu};
 use fink_tests::servers::{Hdfs, Kafka};
@@ -96,8 +97,16 @@ pub(crate) fn latency(arguments: &LatencyArguments) {
     }
     let core = share(run.pid(), since);
     let peak = run.usage().peak_bytes;
-    let _ = flow.stop();
+    let topic = flow.stop();
     assert!(run.stop().success(), "{}", run.said());
+    drop(run);
+    fink.with(&["--until-caught-up"]).start().succeed(Duration::from_secs(120));
+    let configuration = hdfs.as_ref().map(|hdfs| hdfs.configuration().to_string_lossy().into_owned());
+    let environment: Vec<_> = configuration.map(|folder| ("HADOOP_CONF_DIR".to_owned(), folder)).into_iter().collect();
+    judge::checks(folder.path(), &kafka.brokers(), &[&topic], &archive, &environment);
+    if hdfs.is_none() {
+        judge::holds(&local, &[&topic]);
+    }
     let rows = late.len();
     let (median, p99, max) = percentiles(late);
     println!(
@@ -139,7 +148,7 @@ pub(crate) fn visit(arguments: &VisitArguments) {
                 topic.send(i32::try_from(k % 4).expect("small"), message, Fate::Records(1));
             }
             topic.flush();
-            start.elapsed()
+            (start.elapsed(), topic)
         }
     });
     let (mut rows, mut last_ms, mut last_append) = (0, 0, 0);
@@ -149,9 +158,10 @@ pub(crate) fn visit(arguments: &VisitArguments) {
         last_ms = seen.at_ms;
         last_append = seen.rows.iter().map(|r| r.0).max().unwrap_or(0).max(last_append);
     }
-    let sent = sender.join().expect("the sender does not panic");
+    let (sent, topic) = sender.join().expect("the sender does not panic");
     let (all, after) = ((last_ms - start_ms) as f64 / 1e3, (last_ms - last_append) as f64 / 1e3);
     assert!(run.stop().success(), "{}", run.said());
+    judge::holds(&archive, &[&topic]);
     println!(
         "{} alerts sent in {:.2} s: all visible {all:.2} s after the first was sent, {after:.2} s after Kafka had the last",
         arguments.count,
