@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The widest cone, in arcseconds.
 const RADIUS_MAX: f64 = 18_000.0;
 /// Objects of a cone, at most.
-const OBJECTS_MAX: usize = 10_000;
+const OBJECTS_MAX: usize = 1_000;
 
 /// Whom the routes ask.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 //! A trace holds updates; what a key has at a Moment is the sum of those that are not after it. So late data that has not rolled
 //! in yet stands in the same trace and is not seen.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use differential_dataflow::ExchangeData;
@@ -95,11 +96,11 @@ pub async fn cone(
     let mut near: Vec<_> = near.await?.into_iter().flatten().collect();
     near.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
     near.truncate(most);
-    let mut found = Vec::with_capacity(near.len());
-    for (separation, id) in near {
-        found.extend(object(reader, lease, id, Curve::None).await?.map(|object| (separation, object)));
-    }
-    Ok(found)
+    // Each worker is asked once: one that is busy makes the whole wait once.
+    let ids: Arc<[ObjectId]> = near.iter().map(|(_, id)| *id).collect();
+    let seen = reader.ask_all(move |traces| ids.iter().filter_map(|id| view(traces, *id, at, Curve::None)).collect::<Vec<_>>());
+    let mut seen: HashMap<ObjectId, Object> = seen.await?.into_iter().flatten().map(|object| (object.id, object)).collect();
+    Ok(near.into_iter().filter_map(|(separation, id)| Some((separation, seen.remove(&id)?))).collect())
 }
 
 /// The counts of a night (days since 1970; `None`: alerts without a night). Visits are counted only where they are asked for.
