@@ -12,11 +12,17 @@ use fink_operators::classify::{classify, counts};
 use fink_operators::crossmatch::{associations, matches, places};
 use fink_operators::monitor::monitor;
 use fink_operators::objects::objects;
-use fink_tests::process::thread_cpu;
+use fink_tests::flow;
+use fink_tests::places;
+use fink_tests::process::{Fink, thread_cpu};
+use fink_tests::servers::Kafka;
+use fink_tests::topic::Topic;
 use timely::Config;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::core::{Probe, UnorderedInput};
+
+use super::path::templates;
 
 /// Arguments of `services`.
 #[derive(Args)]
@@ -36,6 +42,9 @@ pub(crate) struct ServicesArguments {
     /// Rows of catalogues, all over the sky
     #[arg(long, default_value_t = 2_100_000)]
     rows: u32,
+    /// Real alerts of which the program archives different copies, without services and with them; 0: it does not
+    #[arg(long, default_value_t = 0)]
+    in_graph: u64,
 }
 
 /// Updates that an idle worker merges in one turn.
@@ -69,6 +78,60 @@ pub(crate) fn run(arguments: &ServicesArguments) {
             .expect("it starts itself");
         assert!(status.success());
     }
+    if arguments.in_graph > 0 {
+        in_graph(arguments.in_graph);
+    }
+}
+
+/// What the services add to the program's CPU an alert, on one worker, of a backlog in Kafka.
+fn in_graph(count: u64) {
+    let kafka = Kafka::start().expect("this benchmark needs Kafka");
+    let folder = places::scratch("bench-services");
+    let mut topic = Topic::create(&kafka.brokers(), "alerts", 4);
+    flow::copies(&mut topic, &templates(), count);
+    let config = folder.path().join("fink.toml");
+    std::fs::write(&config, catalogues()).expect("a configuration can be written");
+    // By turns, and the least of each counts: what else the machine does only ever adds.
+    let mut least = [f64::INFINITY; 2];
+    for run in 0..3 {
+        for (services, least) in [&["archive"][..], &["archive", "services"]].into_iter().zip(&mut least) {
+            let archive = folder.path().join(format!("archive-{run}-{}", services.len()));
+            let fink = Fink::new(folder.path(), &["start"]).with(services).with(&["--config", &config.to_string_lossy()]);
+            let fink = fink.with(&["--brokers", &kafka.brokers(), "--topic", "alerts", "--from", "earliest"]);
+            let fink = fink.with(&["--archive", &archive.to_string_lossy(), "--workers", "1", "--until-caught-up"]);
+            let usage = fink.start().succeed(Duration::from_secs(600));
+            *least = least.min(usage.cpu.as_secs_f64() * 1e6 / count as f64);
+            println!(
+                "    run {run}: {}: {:.1} us, {:.0} MB at most",
+                services.join(" "),
+                usage.cpu.as_secs_f64() * 1e6 / count as f64,
+                usage.peak_bytes as f64 / 1e6
+            );
+            // The disk is not to be full of archives.
+            let _ = std::fs::remove_dir_all(archive);
+        }
+    }
+    let [alone, with] = least;
+    println!("in the graph, {count} alerts, 1 worker, least of 3: archive alone {alone:.1} us an alert, with services {with:.1} us");
+    println!("services add {:.1} us CPU an alert (bar: 100)", with - alone);
+}
+
+/// The real catalogues that are there, declared.
+fn catalogues() -> String {
+    let Some(shared) = places::shared() else { return String::new() };
+    let mut text = "[services]\n".to_owned();
+    for (name, file, ra, dec, carry) in
+        [("gcvs", "gcvs.parquet", "ra", "dec", "VarType"), ("spicy", "spicy.parquet", "RAdeg", "DEdeg", "class")]
+    {
+        let path = shared.join("data/catalogs").join(file);
+        if path.is_file() {
+            text += &format!(
+                "[services.catalogues.{name}]\npath = \"{}\"\nra = \"{ra}\"\ndec = \"{dec}\"\nradius_arcsec = 1.5\ncarry = [\"{carry}\"]\n",
+                path.display()
+            );
+        }
+    }
+    text
 }
 
 /// Arguments of `services-upto`.
