@@ -38,6 +38,23 @@ pub(super) fn text(figures: &Figures) -> String {
     let last = figures.last_commit_ms.map(|ms| (String::new(), ms as f64 / 1e3));
     page.figure("last_commit_timestamp_seconds", "gauge", "When the last entry was put.", last);
     page.figure("in_trouble", "gauge", "1 while something is tried again.", plain(u64::from(figures.trouble.is_some())));
+    if let Some(services) = &figures.services {
+        let about = "1 when the services' answers know all that the archive held at the start.";
+        page.figure("services_complete", "gauge", about, plain(u64::from(services.complete)));
+        let history = services.history.map(|(read, of)| [("read", read), ("all", of)].map(|(what, n)| (label(&[("alerts", what)]), n)));
+        page.figure(
+            "services_history",
+            "gauge",
+            "Alerts of the archive that the services read at the start.",
+            history.into_iter().flatten(),
+        );
+        page.figure(
+            "services_failed",
+            "gauge",
+            "1 where the archive's history can't be read.",
+            plain(u64::from(services.failed.is_some())),
+        );
+    }
     let Some(standing) = &figures.standing else { return page.text };
     let lanes = || standing.lanes.iter().map(|lane| (label(&[("lane", lane.lane.as_str())]), lane));
     page.figure("behind_messages", "gauge", "Offsets that are not durable yet.", lanes().map(|(labels, lane)| (labels, lane.behind)));
@@ -67,6 +84,7 @@ fn label(labels: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::desk::Stand;
     use crate::standing::{LaneStanding, LogStanding, Standing};
 
     #[test]
@@ -74,11 +92,14 @@ mod tests {
         let lane = LaneStanding { lane: "live".to_owned(), behind: 7, archived_until_ms: Some(2_500), ..LaneStanding::default() };
         let log = LogStanding { topic: "a\"b".to_owned(), partition: 3, held: (1, 9), archived_to: 5, ..LogStanding::default() };
         let standing = Standing { lanes: vec![lane], logs: vec![log], ..Standing::default() };
-        let text = text(&Figures { archived: 12, standing: Some(standing), ..Figures::default() });
+        let services = Stand { complete: true, history: Some((4, 8)), ..Stand::default() };
+        let text = text(&Figures { archived: 12, standing: Some(standing), services: Some(services), ..Figures::default() });
         for line in [
             "fink_messages_total{became=\"archived\"} 12",
             "fink_behind_messages{lane=\"live\"} 7",
             "fink_archived_until_timestamp_seconds{lane=\"live\"} 2.5",
+            "fink_services_complete 1",
+            "fink_services_history{alerts=\"all\"} 8",
             "fink_log_archived_to{topic=\"a\\\"b\",partition=\"3\"} 5",
         ] {
             assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");
