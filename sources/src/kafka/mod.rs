@@ -32,6 +32,7 @@ use tracing::{debug, info, warn};
 
 pub mod config;
 mod damage;
+mod errors;
 mod health;
 mod positions;
 mod probe;
@@ -39,6 +40,7 @@ mod probe;
 pub use config::{ConfigError, KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
 
 use damage::Damage;
+use errors::{client_error, is_away, passing};
 use health::Health;
 use positions::{Positions, Taken};
 use probe::Tails;
@@ -501,30 +503,6 @@ fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Whether an error says that one partition can't be asked now, and nothing of the others.
-fn is_away(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::LeaderNotAvailable
-                | Code::NotLeaderForPartition
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownPartition
-                | Code::ReplicaNotAvailable
-                | Code::OffsetNotAvailable
-                | Code::FencedLeaderEpoch
-                | Code::UnknownLeaderEpoch
-                | Code::KafkaStorageError
-        )
-    )
-}
-
-/// Whether librdkafka goes on by itself after an error.
-fn passing(error: &KafkaError) -> bool {
-    !matches!(error, KafkaError::MessageConsumptionFatal(_))
-}
-
 /// A message of our own: its payload is copied once.
 fn owned(message: &BorrowedMessage<'_>) -> Message {
     Message {
@@ -537,15 +515,4 @@ fn owned(message: &BorrowedMessage<'_>) -> Message {
 
 fn now_us() -> i64 {
     chrono::Utc::now().timestamp_micros()
-}
-
-/// What librdkafka has against its configuration, without the values: they may be secrets.
-fn client_error(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, key, _) => {
-            warn!(key, "kafka property refused");
-            format!("kafka property {key}: {reason}")
-        }
-        other => other.to_string(),
-    }
 }
