@@ -108,7 +108,8 @@ fn least(runs: Vec<Figure>) -> Figure {
 
 fn itself(log: &Path, arguments: &[&str]) -> (serde_json::Value, Usage, Duration) {
     let mut command = Command::new(std::env::current_exe().expect("a process knows its program"));
-    // The program gives itself this setting of the allocator.
+    // The program gives itself this setting of the allocator: (b) is to have it too. What it tells librdkafka's is its own doing,
+    // and no part of a bare consumer (a).
     command.args(arguments).env(KEEP_FREED_MS.0, KEEP_FREED_MS.1);
     let mut run = Run::of(command, log);
     let usage = run.succeed(Duration::from_secs(600));
