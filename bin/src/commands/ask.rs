@@ -49,6 +49,20 @@ impl AskArgs {
     }
 }
 
+/// Asks the process at `address`; `None` where it knows of no such thing.
+///
+/// # Errors
+/// When it does not answer, or not as this release does.
+pub(super) fn look<A: DeserializeOwned>(address: &str, path: &str, query: &[(&str, String)]) -> anyhow::Result<Option<A>> {
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let (code, body) = get(address, &format!("{path}?{query}")).with_context(|| format!("{address} does not answer"))?;
+    match code {
+        200 => serde_json::from_str(&body).map(Some).with_context(|| format!("the answer of {address} is not understood: is it fink?")),
+        404 => Ok(None),
+        code => bail!("{address} answers {code}: {body}"),
+    }
+}
+
 /// Where the one process listens that answers for services.
 fn running(run_dir: &RunDir) -> anyhow::Result<String> {
     let running = run_dir.running();

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod check;
+mod classes;
 pub mod cone;
 pub mod counts;
 pub mod hole;

@@ -15,6 +15,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
+use super::classes::{Classes, Known};
 use super::show::columns;
 use crate::audit::rows::Rows;
 use crate::audit::snapshot;
@@ -32,8 +33,9 @@ truncated ones should be), and missing; and how many rows the archive has twice.
 confirmed and the archive does not hold. The exit code is 0 when none is missing, none doubled, and none rejected that
 was sent whole.
 
-Only completeness is scored: classification is not, as no service classifies yet. The truth names each object's class,
-so any table of classes can be joined with it by `topic`, `partition`, `offset`, or by `alert_id`.";
+With --at HOST:PORT the services of a running fink are scored too: of each class, how many objects they know, how many of
+these with other alerts than the archive holds, and what they take them for. Then the exit code is 0 only where all
+objects are known, with all of their alerts. (`fink show --json` tells where a fink listens.)";
 
 /// Look back on what was simulated
 #[derive(Debug, Subcommand)]
@@ -51,6 +53,9 @@ pub struct ScoreArgs {
     truth: PathBuf,
     #[command(flatten)]
     archive: ArchiveArgs,
+    /// Also score what the services of a running fink say: where its web server listens
+    #[arg(long, value_name = "HOST:PORT")]
+    at: Option<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -81,11 +86,19 @@ struct Score {
     all: Fate,
     /// Rows that the archive has twice, of these topics.
     doubled: u64,
+    /// What services say of the objects, where they were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<Classes>,
 }
 
 impl Score {
     fn right(&self) -> bool {
         self.all.missing == 0 && self.doubled == 0 && self.all.rejected == self.all.rejected_harmed
+    }
+
+    /// Whether the services, if they were asked, know what the archive holds.
+    fn known(&self) -> bool {
+        self.services.as_ref().is_none_or(Classes::right)
     }
 }
 
@@ -102,13 +115,14 @@ pub fn run(command: &SimulatorCommand) -> anyhow::Result<ExitCode> {
     for table in &snapshot.tables {
         rows.read(&archive, table)?;
     }
-    let score = score(&args.truth, &rows)?;
+    let (mut score, objects) = score(&args.truth, &rows)?;
+    score.services = args.at.as_ref().map(|address| Classes::ask(address, &objects)).transpose()?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&score)?);
     } else {
         print!("{}", text(&score));
     }
-    Ok(if score.right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if score.right() && score.known() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the archive holds of a topic, by partition.
@@ -135,19 +149,22 @@ impl Held {
     }
 }
 
-fn score(truth: &Path, rows: &Rows) -> anyhow::Result<Score> {
+/// The comparison, and the objects of which the archive holds alerts.
+fn score(truth: &Path, rows: &Rows) -> anyhow::Result<(Score, BTreeMap<String, Known>)> {
     let place = || format!("the truth can't be read from {}", truth.display());
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(truth).with_context(place)?).with_context(place)?;
-    let wanted = ["topic", "partition", "offset", "class", "harm"];
+    let wanted = ["topic", "partition", "offset", "class", "harm", "object", "alert_id"];
     let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
     let mut score = Score::default();
     let mut held: Option<Held> = None;
+    let mut objects: BTreeMap<String, Known> = BTreeMap::new();
     for batch in builder.with_projection(mask).with_batch_size(8192).build()? {
         let batch = batch.with_context(place)?;
         let column = |name: &str| batch.column_by_name(name).with_context(|| format!("{} has no column {name}", truth.display()));
         let (topic, class, harm) = (column("topic")?, column("class")?, column("harm")?);
         let (partition, offset) = (column("partition")?.as_primitive::<Int32Type>(), column("offset")?.as_primitive::<Int64Type>());
         let (topic, class, harm) = (topic.as_string::<i32>(), class.as_string::<i32>(), harm.as_string::<i32>());
+        let (object, alert) = (column("object")?.as_string::<i32>(), column("alert_id")?.as_primitive::<Int64Type>());
         for row in 0..batch.num_rows() {
             if held.is_none() {
                 score.topic = topic.value(row).to_owned();
@@ -157,25 +174,32 @@ fn score(truth: &Path, rows: &Rows) -> anyhow::Result<Score> {
             let name = if class.is_valid(row) { class.value(row) } else { "replayed" };
             let fate = score.classes.entry(name.to_owned()).or_default();
             let at = offset.is_valid(row).then(|| (partition.value(row), offset.value(row)));
-            fate.add(at, !harm.value(row).is_empty(), held.as_ref().unwrap_or(&Held::default()));
+            let archived = fate.add(at, !harm.value(row).is_empty(), held.as_ref().unwrap_or(&Held::default()));
+            if archived && object.is_valid(row) && alert.is_valid(row) {
+                let known = objects.entry(object.value(row).to_owned()).or_default();
+                name.clone_into(&mut known.class);
+                known.alerts.insert(alert.value(row));
+            }
         }
     }
     for fate in score.classes.values() {
         score.all.merge(fate);
     }
     score.doubled = held.map_or(0, |held| held.doubled);
-    Ok(score)
+    Ok((score, objects))
 }
 
 impl Fate {
-    fn add(&mut self, at: Option<(i32, i64)>, harmed: bool, held: &Held) {
+    /// Counts a message. Returns whether it is archived.
+    fn add(&mut self, at: Option<(i32, i64)>, harmed: bool, held: &Held) -> bool {
         let Some((partition, offset)) = at else {
             self.unconfirmed += 1;
-            return;
+            return false;
         };
         let within = |logs: &BTreeMap<i32, Intervals>| logs.get(&partition).is_some_and(|intervals| intervals.contains(offset));
         self.sent += 1;
-        if within(&held.alerts) {
+        let archived = within(&held.alerts);
+        if archived {
             self.archived += 1;
         } else if within(&held.rejects) {
             self.rejected += 1;
@@ -183,6 +207,7 @@ impl Fate {
         } else {
             self.missing += 1;
         }
+        archived
     }
 
     fn merge(&mut self, other: &Self) {
@@ -211,5 +236,8 @@ fn text(score: &Score) -> String {
         text += &format!("{} messages were never confirmed by Kafka, and are not counted\n", HumanCount(score.all.unconfirmed));
     }
     text += if score.right() { "all that was sent is there, once\n" } else { "NOT all that was sent is there, once\n" };
+    if let Some(services) = &score.services {
+        text += &format!("\n{}", services.text());
+    }
     text
 }

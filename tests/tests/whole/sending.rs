@@ -11,6 +11,7 @@ use fink_sources::simulator::generate::Edition;
 use fink_sources::simulator::seen::Telescope;
 use fink_sources::simulator::{AlertOptions, Generator, SimulatorConfig};
 use fink_tests::judge;
+use fink_tests::places;
 use fink_tests::process::{Fink, Run, until};
 use fink_tests::servers::{Kafka, Registry};
 use fink_tests::truth::{self, Told};
@@ -251,6 +252,23 @@ fn it_stops_when_it_is_told_to_with_its_truth_whole() {
 }
 
 /// What an archive holds of a stream, joined with its truth by pandas.
+/// What `fink simulator score` says of services that are started over the archive.
+fn services_know(room: &Room, kafka: &Kafka, topic: &str, archive: &str, registry: &str, truth: &str) -> String {
+    let port = places::ports(1);
+    let address = format!("127.0.0.1:{port}");
+    let start =
+        ["start", "archive", "services", "--brokers", &kafka.brokers(), "--topic", topic, "--archive", archive, "--registry", registry];
+    let mut run = Fink::new(&room.logs(), &start).with(&["--http", &port.to_string()]).start();
+    let mut said = String::new();
+    until("services that have all of history", PATIENCE, || {
+        let (status, now) = Fink::new(&room.logs(), &["simulator", "score", truth, "--archive", archive, "--at", &address]).run();
+        said = now;
+        status.success() && said.contains(", complete")
+    });
+    assert!(run.stop().success(), "{}", run.said());
+    said
+}
+
 #[test]
 fn the_truth_joins_with_the_archive() {
     let (Some(kafka), Some(registry)) = (Kafka::start(), Registry::start()) else { return };
@@ -271,6 +289,8 @@ fn the_truth_joins_with_the_archive() {
         let truth = sending.truth.display().to_string();
         let (status, said) = Fink::new(&room.logs(), &["simulator", "score", &truth, "--archive", &path]).run();
         assert!(status.success() && said.contains("all that was sent is there, once"), "{said}");
+        let known = services_know(&room, &kafka, topic, &path, &url, &truth);
+        assert!(known.contains("all objects are known, with all of their alerts"), "{known}");
         // A truth of other messages is found out.
         let other = Sending::start(&room, &kafka, &format!("{topic}2"), "--count 20 --as-fast-as-possible");
         let Sending { mut run, truth, .. } = other;
