@@ -54,6 +54,8 @@ fn what_kafka_no_longer_holds_is_a_hole_until_a_person_accepts_it() {
     assert!(!all && said.contains("100") && said.contains("120"), "a hole was not reported:\n{said}");
     let hole = ["hole", "accept", "alerts/0", "100", "120", "--archive", &archive];
     let (status, said) = Fink::new(&room.logs(), &hole).run();
+    assert!(!status.success() && said.contains("--brokers"), "accepted without asking Kafka:\n{said}");
+    let (status, said) = Fink::new(&room.logs(), &hole).with(&["--brokers", &brokers]).run();
     assert!(status.success(), "{said}");
     let (all, said) = judge::whole(&room.logs(), &brokers, &topic, &archive);
     assert!(all, "{said}");
