@@ -47,6 +47,8 @@ use probe::Tails;
 
 /// How long the cluster may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take where it only makes a start quicker.
+const HASTE: Duration = Duration::from_secs(2);
 /// How many messages are gathered at most before they are handed over.
 const GATHERED_MAX: usize = 256;
 /// How many bytes, likewise.
@@ -75,6 +77,8 @@ pub struct KafkaSource {
     lost: Vec<SourceError>,
     /// What was told to monitors last.
     told: BTreeMap<(Arc<str>, i32), i64>,
+    /// Topics of which something was read.
+    met: BTreeSet<Arc<str>>,
 }
 
 impl KafkaSource {
@@ -100,6 +104,7 @@ impl KafkaSource {
             away: BTreeSet::new(),
             lost: Vec::new(),
             told: BTreeMap::new(),
+            met: BTreeSet::new(),
         })
     }
 
@@ -387,6 +392,11 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn identity(&mut self) -> Result<Arc<str>, SourceError> {
+        let first = match &self.topics {
+            Topics::Names(names) => names.first().cloned(),
+            Topics::Pattern(_) => None,
+        };
+        hasten(&self.asker, first.as_deref());
         let Some(cluster) = self.asker.client().fetch_cluster_id(PATIENCE) else {
             self.serve_callbacks();
             return Err(self.health().judge_silence("asking who the cluster is"));
@@ -444,6 +454,11 @@ impl Source for KafkaSource {
             self.positions.begin(stretch);
         }
         let logs: Vec<Arc<Log>> = stretches.iter().map(|stretch| stretch.log.clone()).collect();
+        let topics: BTreeSet<Arc<str>> = logs.iter().map(|log| log.topic.clone()).collect();
+        for topic in topics.difference(&self.met) {
+            hasten(&self.consumer, Some(topic));
+        }
+        self.met.extend(topics);
         self.fetch_from_positions(&logs).map_err(self.failed("beginning to read"))
     }
 
@@ -495,6 +510,14 @@ impl Source for KafkaSource {
         if let Err(error) = committed {
             debug!(%log, %error, "durable offset not shown to monitors");
         }
+    }
+}
+
+/// Has a client ask for metadata at once. By itself it asks when its timer comes round, once a second, and until then knows
+/// neither the cluster nor who leads what. An error comes again where it matters.
+fn hasten(client: &BaseConsumer<Health>, topic: Option<&str>) {
+    if let Err(error) = client.fetch_metadata(topic, HASTE) {
+        debug!(topic, %error, "no metadata yet");
     }
 }
 
