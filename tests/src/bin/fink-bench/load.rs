@@ -44,6 +44,9 @@ pub(crate) struct CommitsArguments {
     /// Simulated alerts a second
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
+    /// How many times as fast the store's clock runs: at 20 the run is of two hours and more, and vacuum comes round twice
+    #[arg(long, default_value_t = 20.0)]
+    pace: f64,
     /// As big as ZTF's, instead of 2 kB
     #[arg(long)]
     full: bool,
@@ -151,12 +154,7 @@ fn walk(folder: &Path) -> usize {
     if folder.ends_with("_delta_log") { 0 } else { all.sum() }
 }
 
-/// How many times as fast the store's clock runs: an hour passes in minutes.
-fn pace(interval: f64) -> f64 {
-    (1.0 / interval).max(1.0)
-}
-
-/// Commits by the thousand, of simulated alerts, once each second of the store's time.
+/// Commits by the thousand, of simulated alerts, while hours pass by the store's clock.
 pub(crate) fn commits(arguments: &CommitsArguments) {
     let folder = places::scratch("bench");
     let archive = folder.path().join("archive");
@@ -165,7 +163,8 @@ pub(crate) fn commits(arguments: &CommitsArguments) {
     let configuration = folder.path().join("fink.toml");
     fs::write(&configuration, "[archive]\nvacuum_after_h = 1.0\n").expect("a configuration can be written");
     let (configuration, place) = (configuration.to_string_lossy(), archive.to_string_lossy());
-    let (pace, hour) = (pace(arguments.interval), Duration::from_secs(3600).div_f64(pace(arguments.interval)));
+    let pace = arguments.pace.max(1.0);
+    let hour = Duration::from_secs(3600).div_f64(pace);
     let fink =
         Fink::new(folder.path(), &["start", "archive", "--simulator", "--rate", &rate, "--size", size, "--commit-interval", &interval]);
     let fink = fink.with(&["-c", &configuration, "--workers", "1", "--archive", &place]).set("FINK_STORE_PACE", &pace.to_string());
