@@ -125,7 +125,15 @@ for name in "${names[@]}"; do
     whole "stopped in mid-commit, taken over, continued" takeover::
     passes "a clock 60 s behind that steps back changes nothing" cargo test -q -p fink-sinks --lib clock
     ;;
-  s3) whole "S3: kill -9, and racing writers" s3:: ;;
+  s3)
+    whole "S3: kill -9, and the server killed" s3::
+    folder=$(mktemp -d)
+    tests/servers/s3.sh start "$folder/s3" 39700 >/dev/null
+    passes "S3: put-if-absent raced by 6 writers" env FINK_TEST_S3=s3://archive/bars AWS_ENDPOINT=http://127.0.0.1:39700 \
+      AWS_ALLOW_HTTP=true AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=fink AWS_SECRET_ACCESS_KEY=fink-secret NO_PROXY=127.0.0.1 \
+      cargo test -q -p fink-dataflow --lib of_six_racing
+    tests/servers/s3.sh stop "$folder/s3"
+    ;;
   spine) whole "registry, rejects, identity, holes, schemas, deadly messages" --skip kills --skip readers --skip hdfs --skip s3 --skip takeover ;;
   hdfs) whole "HDFS: data node killed, NameNode killed" hdfs:: ;;
   disk) whole "local disk full" disk:: ;;

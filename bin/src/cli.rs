@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::commands::misplaced::misplaced;
 use crate::commands::{check, cone, counts, hole, init, object, rejects, replay, show, simulator, start, stop};
 use crate::config::{Configured, Flag, load};
 
@@ -212,7 +213,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         println!("{}", Cli::command().render_help());
         return ExitCode::FAILURE;
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -241,6 +242,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes the command line apart, and refuses flags that the services named have no use for.
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    if let (Some(start), Some(given)) = (command.find_subcommand("start"), matches.subcommand_matches("start"))
+        && let Some(wrong) = misplaced(start, given)
+    {
+        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, wrong));
+    }
+    Cli::from_arg_matches(&matches)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use fink_dataflow::message::Log;
+use fink_dataflow::message::{Chunk, Log};
 use fink_dataflow::ports::{Keeper, Source, SourceError};
 use fink_operators::decode::Entry;
 use fink_operators::decode::SchemaBook;
@@ -197,13 +197,13 @@ impl Library {
         Arc::clone(&self.book)
     }
 
-    /// Looks up those of these ids that were not yet; one that nobody has stays unknown.
+    /// Looks up the ids that a chunk's messages name, but for those that were before; one that nobody has stays unknown.
     ///
     /// # Errors
     /// When the registry does not answer.
-    pub fn learn(&mut self, ids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
+    pub fn learn(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
         let Some(lookup) = &mut self.lookup else { return Ok(()) };
-        for id in ids {
+        for id in self.book.missing(chunk) {
             if self.asked.contains(&id) {
                 continue;
             }
@@ -258,6 +258,9 @@ impl Book for Pages {
     }
     fn unknown(&self, id: u32) {
         self.0.deny(id);
+    }
+    fn is_bare(&self, topic: &str) -> bool {
+        self.0.bare(topic).is_some()
     }
 }
 

@@ -82,6 +82,17 @@ pub trait Source: Send {
         Vec::new()
     }
 
+    /// What the configuration names and the last look at [`Source::extents`] did not find: topics that are yet to be born.
+    fn absent(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    /// Whether, since this was asked last, something was seen that a log shows which is not the one it was: then all are
+    /// compared again with what is stored of them.
+    fn suspects(&mut self) -> bool {
+        false
+    }
+
     /// The first offset at or after a time (milliseconds since 1970 UTC); the log's end where there is none.
     ///
     /// # Errors

@@ -138,6 +138,8 @@ pub struct Lanes {
     logs: BTreeMap<(Arc<str>, i32), Followed>,
     /// Logs that were away at the start, and have not been seen yet: with whether the origin holds for them.
     awaited: BTreeMap<(Arc<str>, i32), bool>,
+    /// Topics that were not there at the start, and whether they still are not.
+    unborn: BTreeMap<Arc<str>, bool>,
     begun: bool,
 }
 
@@ -151,6 +153,8 @@ struct Followed {
     away: bool,
     /// The offsets that the source held when it was last looked at: where they begin or end earlier now, it may be another.
     held: Range<i64>,
+    /// Something else says that it may be another.
+    suspected: bool,
 }
 
 /// What one lane reads of a log.
@@ -177,7 +181,7 @@ impl Lanes {
         let here = stored.iter().filter(|(s, _)| *s == source).map(|(_, topic)| topic.clone()).collect();
         let other = stored.iter().filter(|(s, _)| *s != source && s.split(':').next() == Some(kind.as_str()));
         let elsewhere = other.map(|(s, topic)| (topic.clone(), s.clone())).collect();
-        Self { source, rules, elsewhere, known: here, logs: BTreeMap::new(), awaited: BTreeMap::new(), begun: false }
+        Self { source, rules, elsewhere, known: here, logs: BTreeMap::new(), awaited: BTreeMap::new(), unborn: BTreeMap::new(), begun: false }
     }
 
     /// These logs are there, and can't be looked at now. Before the first plan it means that they belong to what there was at
@@ -188,10 +192,24 @@ impl Lanes {
         }
     }
 
-    /// Whether there are logs that were away at the start, and have not been seen since.
+    /// These topics are named, and are not there. Before the first plan it means that they belong to what is wanted at the
+    /// start, though they are born later: whatever the origin, all of them will be new.
+    pub fn await_topics(&mut self, absent: &[Arc<str>]) {
+        if !self.begun {
+            self.unborn.extend(absent.iter().map(|topic| (topic.clone(), true)));
+        }
+        self.unborn.iter_mut().for_each(|(topic, still)| *still = absent.contains(topic));
+    }
+
+    /// Any log may be another than it was: all are compared again with what is stored.
+    pub fn suspect(&mut self) {
+        self.logs.values_mut().for_each(|followed| followed.suspected = true);
+    }
+
+    /// Whether there are logs that were away at the start, or topics that were not there, and have not been seen since.
     #[must_use]
     pub fn awaits(&self) -> bool {
-        !self.awaited.is_empty()
+        !self.awaited.is_empty() || self.unborn.values().any(|still| *still)
     }
 
     /// What must be asked of the source before these can be planned.
@@ -249,15 +267,24 @@ impl Lanes {
             let (followed, holes) = self.stretches(log.clone(), &stored, low..high, in_order);
             plan.holes.extend(holes.into_iter().map(|hole| (log.clone(), hole)));
             begun.push(((log.topic.clone(), log.partition), followed));
-            if !self.begun || self.awaited.contains_key(&(log.topic.clone(), log.partition)) {
+            let of_the_start = !self.begun || self.awaited.contains_key(&(log.topic.clone(), log.partition));
+            // Nothing was there, of a pattern too: what is born first is what the start waited for.
+            if of_the_start || self.unborn.contains_key(&log.topic) || self.logs.is_empty() {
                 plan.goals.push((log, high));
             }
         }
-        let seen: BTreeMap<_, _> = sights.iter().map(|sight| ((&sight.extent.topic, sight.extent.partition), &sight.extent)).collect();
+        let seen: BTreeMap<_, _> = sights.iter().map(|sight| ((&sight.extent.topic, sight.extent.partition), sight)).collect();
         for ((topic, partition), followed) in &mut self.logs {
-            let extent = seen.get(&(topic, *partition));
-            followed.away = extent.is_none();
-            followed.held = extent.map_or(followed.held.clone(), |extent| extent.low..extent.high);
+            let Some(Sight { extent, stored, .. }) = seen.get(&(topic, *partition)) else {
+                followed.away = true;
+                continue;
+            };
+            // What ends before the last message that was read can't be compared yet: it is when it has grown again.
+            let mark = stored.as_ref().and_then(|stored| stored.mark);
+            let doubtful = followed.away || followed.suspected || extent.high < followed.held.end;
+            followed.suspected = doubtful && mark.is_some_and(|mark| mark.offset >= extent.high);
+            followed.away = false;
+            followed.held = extent.low..extent.high;
         }
         for (key, followed) in begun {
             let (live, backlog) = (followed.live.now.clone(), followed.backlog.now.clone());
@@ -326,7 +353,8 @@ impl Lanes {
     /// Whether what is stored must still be compared with what is there.
     fn unchecked(&self, extent: &Extent) -> bool {
         let shrunk = |held: &Range<i64>| extent.low < held.start || extent.high < held.end;
-        self.logs.get(&(extent.topic.clone(), extent.partition)).is_none_or(|followed| followed.away || shrunk(&followed.held))
+        let unchecked = |followed: &Followed| followed.away || followed.suspected || shrunk(&followed.held);
+        self.logs.get(&(extent.topic.clone(), extent.partition)).is_none_or(unchecked)
     }
 
     /// Whether the run's origin holds for a log of this topic of which nothing is stored.
@@ -439,7 +467,7 @@ impl Lanes {
         for track in [&mut live, &mut backlog] {
             track.now = track.ahead.pop_front();
         }
-        (Followed { log, live, backlog, away: false, held }, holes)
+        (Followed { log, live, backlog, away: false, held, suspected: false }, holes)
     }
 
     /// Whether a lane has anything left to read.

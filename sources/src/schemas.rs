@@ -55,6 +55,10 @@ pub trait Book: Send + Sync {
     fn known(&self, id: u32, json: &str);
     /// Notes that nobody knows `id`.
     fn unknown(&self, id: u32);
+    /// Whether the messages of a topic name no ids: they are bare datums, and what looks like a frame is their first field.
+    fn is_bare(&self, _topic: &str) -> bool {
+        false
+    }
 }
 
 /// What a lookup found.
@@ -122,7 +126,7 @@ impl Resolver {
 
 impl Schemas for Resolver {
     fn ensure(&self, topic: &str, id: u32) -> Ensured {
-        if self.book.has(id) {
+        if self.book.has(id) || self.book.is_bare(topic) {
             return Ensured::Known;
         }
         let mut state = self.shared.lock();
@@ -222,6 +226,9 @@ mod tests {
         fn unknown(&self, id: u32) {
             self.0.lock().expect("lock").entry(id).or_default();
         }
+        fn is_bare(&self, topic: &str) -> bool {
+            topic == "bare"
+        }
     }
 
     struct Script(mpsc::Receiver<Found>);
@@ -243,6 +250,7 @@ mod tests {
         let (say, script) = mpsc::channel();
         let book = Arc::new(Shelf::default());
         let resolver = Resolver::start(Box::new(Script(script)), book.clone(), Duration::ZERO).expect("thread");
+        assert_eq!(resolver.ensure("bare", 7), Ensured::Known, "what looks like an id there is none, and nobody is asked");
         assert!(matches!(resolver.ensure("t", 7), Ensured::Later(_)));
         say.send(Found::Failed("away".into())).expect("script");
         wait_for(&resolver, &Ensured::Later("away".into()));

@@ -8,7 +8,12 @@ use serde::Serialize;
 
 use super::ask::look;
 use super::show::columns;
+use super::truths::NAME;
 use crate::services::answers::{Answer, OneAnswer};
+
+/// What the columns about a catalogue are called.
+const MATCHED: [&str; 5] = ["own row", "other's nearer", "missed", "not in it: a row", "none"];
+const NO_MATCH: Matched = Matched { own: 0, other: 0, missed: 0, stranger: 0, none: 0 };
 
 /// An object as the truth has it.
 #[derive(Debug, Default)]
@@ -17,6 +22,8 @@ pub(super) struct Known {
     pub(super) class: String,
     /// Its alerts that the archive holds.
     pub(super) alerts: BTreeSet<i64>,
+    /// Whether the catalogue of this sky has it; `None` where none was named.
+    pub(super) catalogued: Option<bool>,
 }
 
 /// What services say of the objects of a class.
@@ -28,8 +35,41 @@ struct Said {
     unknown: u64,
     /// Of these, those of which they count other alerts than the archive holds.
     miscounted: u64,
+    /// Of those that are known, what became of their match with the catalogue of this sky.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched: Option<Matched>,
     /// What they are taken for.
     taken_for: BTreeMap<String, u64>,
+}
+
+/// Objects by their match with the catalogue of this sky.
+#[derive(Debug, Default, Serialize)]
+struct Matched {
+    /// In the catalogue, and nearest to their own row.
+    own: u64,
+    /// In the catalogue, and nearer to another object's row than to their own.
+    other: u64,
+    /// In the catalogue, without their own row.
+    missed: u64,
+    /// Not in the catalogue, with another object's row.
+    stranger: u64,
+    /// Not in the catalogue, without any row.
+    none: u64,
+}
+
+impl Matched {
+    /// Counts an object: its name, whether the catalogue has it, and the names of the rows at its place, nearest first.
+    fn add<'a>(&mut self, name: &str, catalogued: bool, mut rows: impl Iterator<Item = &'a str>) {
+        let first = rows.next();
+        let count = match (catalogued, first) {
+            (true, Some(row)) if row == name => &mut self.own,
+            (true, _) if rows.any(|row| row == name) => &mut self.other,
+            (true, _) => &mut self.missed,
+            (false, Some(_)) => &mut self.stranger,
+            (false, None) => &mut self.none,
+        };
+        *count += 1;
+    }
 }
 
 /// The whole comparison.
@@ -66,6 +106,10 @@ impl Classes {
                 continue;
             };
             said.miscounted += u64::from(object.alerts as usize != known.alerts.len());
+            if let Some(catalogued) = known.catalogued {
+                let names = object.matches.iter().filter_map(|row| row.carried.get(NAME).map(String::as_str));
+                said.matched.get_or_insert_default().add(&object.object_id, catalogued, names);
+            }
             *said.taken_for.entry(object.class.unwrap_or_else(|| "no class".to_owned())).or_default() += 1;
         }
         Ok(classes)
@@ -78,11 +122,18 @@ impl Classes {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let mut table = vec![["class", "objects", "unknown", "miscounted", "taken for"].map(str::to_owned)];
+        let matched = self.classes.values().any(|said| said.matched.is_some());
+        let heads = [&["class", "objects", "unknown", "miscounted"][..], if matched { &MATCHED } else { &[] }, &["taken for"]].concat();
+        let mut table = vec![heads.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         for (class, said) in &self.classes {
             let taken: Vec<String> = said.taken_for.iter().map(|(name, count)| format!("{name} {}", HumanCount(*count))).collect();
-            let [objects, unknown, miscounted] = [said.objects, said.unknown, said.miscounted].map(|count| HumanCount(count).to_string());
-            table.push([class.clone(), objects, unknown, miscounted, taken.join(", ")]);
+            let mut counts = vec![said.objects, said.unknown, said.miscounted];
+            if matched {
+                let Matched { own, other, missed, stranger, none } = said.matched.as_ref().unwrap_or(&NO_MATCH);
+                counts.extend([own, other, missed, stranger, none].map(|count| *count));
+            }
+            let counts = counts.into_iter().map(|count| HumanCount(count).to_string());
+            table.push([class.clone()].into_iter().chain(counts).chain([taken.join(", ")]).collect());
         }
         let state = if self.complete { "complete" } else { "NOT complete: history is still coming in" };
         let verdict =

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use fink_dataflow::{Coverage, Log};
 use fink_sinks::archive::committer::Request;
-use fink_sources::kafka::{KafkaSource, Topics};
+use fink_sources::kafka::{KafkaSource, Topics, unreadable};
 
 use super::check::{holes_text, open};
 use crate::audit::{self, reach::Reach, snapshot};
@@ -26,12 +26,15 @@ Examples:
   fink hole accept ztf/3 1170 1205 --brokers localhost:9092
                                                       the offsets 1170 to 1204 are lost: say so
   fink hole accept --all --brokers localhost:9092     all that Kafka holds no longer
+  fink hole accept ztf/3 1170 1205 --damaged --brokers localhost:9092
+                                                      of these, what is damaged on the broker, and can't be read
   fink hole fill --topic ztf --partition 3 --offsets 1170..1205 --from-brokers mirror:9092
                                                       archive them from a Kafka that still holds these offsets
 
 A hole is an interval of offsets that nobody read before Kafka deleted them. It is reported until it is filled, or a
 person accepts it. Accepted offsets stay counted as such, apart from what is archived. Only what the source, asked, holds no
-longer can be accepted. To accept and to fill, the archive service must be stopped.";
+longer, or what can't be read however often it is asked for, can be accepted. To accept and to fill, the archive service must
+be stopped.";
 
 const FILL: &str = "\
 Examples:
@@ -84,6 +87,9 @@ struct AcceptArgs {
     /// All holes, as the source says: it must be reachable
     #[arg(long, conflicts_with = "partition")]
     all: bool,
+    /// Of these offsets, those whose messages are damaged on the broker: each is read again first, and what can be read stays
+    #[arg(long, requires = "partition")]
+    damaged: bool,
     #[command(flatten)]
     archive: ArchiveArgs,
     #[command(flatten)]
@@ -166,7 +172,11 @@ fn report(configured: &Configured) -> anyhow::Result<audit::Report> {
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitCode> {
     let configured = configured(&args.archive, &args.kafka)?;
     let wanted = args.partition.as_deref().map(|name| (name, args.start.unwrap_or(0)..args.end.unwrap_or(i64::MAX)));
-    let accepted = lost(&report(&configured)?, wanted)?;
+    let report = report(&configured)?;
+    let accepted = match wanted {
+        Some((name, offsets)) if args.damaged => damaged(&configured, &report, name, offsets)?,
+        wanted => lost(&report, wanted)?,
+    };
     let (committer, _) = take(&open(&configured)?)?;
     let done = committer.request(Request::Accept(accepted.clone()));
     committer.stop()?;
@@ -203,6 +213,42 @@ fn lost(report: &audit::Report, wanted: Option<(&str, Range<i64>)>) -> anyhow::R
     }
     anyhow::ensure!(!lost.is_empty(), "nothing of that is a hole: `fink hole list` says which offsets are");
     Ok(lost)
+}
+
+/// What can be accepted of a log's offsets because nobody can read it.
+fn damaged(configured: &Configured, report: &audit::Report, name: &str, offsets: Range<i64>) -> anyhow::Result<Coverage> {
+    let (log, span) = held(report, name, offsets)?;
+    let client = configured.kafka_client()?.context("damaged messages are read again first: name their Kafka, by --brokers")?;
+    let config = kafka_config(&client, Topics::Names(vec![log.topic.to_string()]));
+    let bad = unreadable(&config, &log.topic, log.partition, span.clone())?;
+    let state = snapshot::state(&open(configured)?)?;
+    let mut dealt_with = state.coverage.get(&log).cloned().unwrap_or_default();
+    state.accepted.get(&log).into_iter().flat_map(|accepted| accepted.iter()).for_each(|span| {
+        dealt_with.insert(span);
+    });
+    let mut damaged = Coverage::default();
+    for span in bad.iter().flat_map(|span| dealt_with.gaps(span)) {
+        damaged.insert(&log, span);
+    }
+    anyhow::ensure!(
+        !damaged.is_empty(),
+        "of {name} {}..{} nothing is damaged that is not dealt with: start the archive, and it is read",
+        span.start,
+        span.end
+    );
+    Ok(damaged)
+}
+
+/// The log of this name, and what its source holds of these offsets.
+fn held(report: &audit::Report, name: &str, offsets: Range<i64>) -> anyhow::Result<(Log, Range<i64>)> {
+    let found = report.logs.iter().rfind(|log| audit::name(log) == name);
+    let log = found.with_context(|| format!("nothing was ever read of {name}: `fink check` lists what was"))?;
+    let (Some(low), Some(high)) = (log.low, log.high) else {
+        anyhow::bail!("whether {name} can be read is not known: name its Kafka, by --brokers");
+    };
+    let span = offsets.start.max(low)..offsets.end.min(high);
+    anyhow::ensure!(!span.is_empty(), "{name} holds {low}..{high}, nothing of {}..{}", offsets.start, offsets.end);
+    Ok((Log::new(&log.source, &log.topic, log.incarnation, log.partition), span))
 }
 
 fn fill(args: &FillArgs) -> anyhow::Result<ExitCode> {
@@ -321,6 +367,12 @@ mod tests {
             assert!(lost(&half_read(true, 10), wanted).unwrap_err().to_string().contains("nothing of that is a hole"));
         }
         let log = Log::new("kafka:x", "ztf", 0, 3);
+        let mut report = half_read(true, 40);
+        report.logs[0].high = Some(90);
+        assert_eq!(held(&report, "ztf/3", 15..100).unwrap(), (log.clone(), 40..90));
+        assert!(held(&report, "ztf/3", 15..40).unwrap_err().to_string().contains("holds 40..90"));
+        assert!(held(&report, "ztf/4", 15..40).unwrap_err().to_string().contains("nothing was ever read"));
+        assert!(held(&half_read(false, 0), "ztf/3", 15..40).unwrap_err().to_string().contains("--brokers"));
         let accepted = |wanted| lost(&half_read(true, 40), wanted).unwrap().get(&log).unwrap().iter().collect::<Vec<_>>();
         assert_eq!((accepted(named()), accepted(None)), (vec![20..35], vec![20..40]));
         assert!(lost(&half_read(true, 40), Some(("ztf/3", 40..50))).is_err());

@@ -98,11 +98,12 @@ fn table(running: &[Status], now_ms: i64) -> String {
 }
 
 /// Rows as aligned columns: the first row is the header.
-pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
+pub(crate) fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let rows = || rows.iter().map(AsRef::as_ref);
+    let width = |column: usize| rows().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows().next().map_or(0, <[String]>::len)).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in rows() {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text += line.join("  ").trim_end();
         text.push('\n');

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::classes::{Classes, Known};
 use super::show::columns;
+use super::truths::{self, CatalogArgs, make};
 use crate::audit::rows::Rows;
 use crate::audit::snapshot;
 use crate::cli::ArchiveArgs;
@@ -35,13 +36,18 @@ was sent whole.
 
 With --at HOST:PORT the services of a running fink are scored too: of each class, how many objects they know, how many of
 these with other alerts than the archive holds, and what they take them for. Then the exit code is 0 only where all
-objects are known, with all of their alerts. (`fink show --json` tells where a fink listens.)";
+objects are known, with all of their alerts. (`fink show --json` tells where a fink listens.)
+
+With --catalog FILE, a catalogue that `fink simulator catalog` made and that these services match, their matches are scored
+too: whether each object of it stands nearest to its own row.";
 
 /// Look back on what was simulated
 #[derive(Debug, Subcommand)]
 pub enum SimulatorCommand {
     /// Compare an archive with the truth of what was sent to it
     Score(ScoreArgs),
+    /// Make a catalogue of the sky from the truth of what was sent
+    Catalog(CatalogArgs),
 }
 
 /// What `fink simulator score` takes.
@@ -56,6 +62,9 @@ pub struct ScoreArgs {
     /// Also score what the services of a running fink say: where its web server listens
     #[arg(long, value_name = "HOST:PORT")]
     at: Option<String>,
+    /// Also score the matches with this catalogue, which `fink simulator catalog` made
+    #[arg(long, value_name = "FILE", requires = "at")]
+    catalog: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -107,7 +116,13 @@ impl Score {
 /// # Errors
 /// When the truth or the archive can't be read.
 pub fn run(command: &SimulatorCommand) -> anyhow::Result<ExitCode> {
-    let SimulatorCommand::Score(args) = command;
+    match command {
+        SimulatorCommand::Score(args) => run_score(args),
+        SimulatorCommand::Catalog(args) => make(args),
+    }
+}
+
+fn run_score(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let configured = load(args.archive.config.as_deref(), args.archive.flags())?;
     let archive = super::check::open(&configured)?;
     let snapshot = snapshot::take(&archive)?;
@@ -115,7 +130,11 @@ pub fn run(command: &SimulatorCommand) -> anyhow::Result<ExitCode> {
     for table in &snapshot.tables {
         rows.read(&archive, table)?;
     }
-    let (mut score, objects) = score(&args.truth, &rows)?;
+    let (mut score, mut objects) = score(&args.truth, &rows)?;
+    if let Some(catalog) = &args.catalog {
+        let names = truths::names(catalog)?;
+        objects.iter_mut().for_each(|(name, known)| known.catalogued = Some(names.contains(name)));
+    }
     score.services = args.at.as_ref().map(|address| Classes::ask(address, &objects)).transpose()?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&score)?);

@@ -19,6 +19,9 @@ use crate::services::{Chosen, Service};
 use crate::session::Session;
 use crate::settings::{AlertSize, AlertSurvey, ArchiveRun, End, Fence, Incarnation, Input, SimulatorRun};
 
+/// The exit code of a run that should have ended when it had caught up, and was ended before.
+const NOT_CAUGHT_UP: u8 = 3;
+
 /// The services, and what each is.
 const SERVICES: [(&str, &str); 8] = [
     ("archive", "listens, decodes each alert once, and archives all of them exactly once"),
@@ -49,7 +52,7 @@ Examples:
   fink start archive --brokers localhost:9092 --topic '^ztf_.*' --archive hdfs://namenode:8020/fink
       all topics of a pattern, also those that are born later
   fink start archive --brokers localhost:9092 --topic t --from earliest --until-caught-up
-      for scripts: ends with exit code 0 when all that was there at the start is in the tables
+      for scripts: ends with exit code 0 when all that was there at the start is in the tables (3: it was ended before)
   fink start archive --files ./alerts --until-caught-up
       a folder of Avro files
   fink start simulator --brokers localhost:9092 --topic test --count 1000 --rate 50 --truth truth.parquet
@@ -189,8 +192,10 @@ fn archive(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode
         "{} messages: {} archived, {} rejected, {} empty; archive {}",
         figures.messages, figures.archived, figures.rejected, figures.empty, run.archive
     );
-    if run.end.caught_up && !done.caught_up && !stopped {
-        anyhow::bail!("--exit-after came before all was archived that was there at the start");
+    if run.end.caught_up && !done.caught_up {
+        let what = if stopped { "it was stopped" } else { "--exit-after came" };
+        eprintln!("fink: {what} before all was archived that was there at the start; started again, it goes on");
+        return Ok(ExitCode::from(NOT_CAUGHT_UP));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,6 @@ use fink_sinks::archive::committer::{Committer, Edit, Request, TableEdit};
 use fink_sinks::archive::files::Files;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::routes::Routes;
-use fink_sources::schemas::ids;
 
 use super::store;
 use crate::input::Library;
@@ -191,7 +190,7 @@ struct Filling<'a> {
 
 impl Filling<'_> {
     fn take(&mut self, chunk: Chunk) -> anyhow::Result<()> {
-        self.library.learn(ids(&chunk))?;
+        self.library.learn(&chunk)?;
         let budget = Budget::new(usize::MAX);
         let parts = runs(Chunk { log: Arc::clone(&self.log), ..chunk });
         let decoded = self.decode.decode(parts.into_iter().map(|part| (part, Arc::new(budget.take(0)))).collect());

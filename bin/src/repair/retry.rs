@@ -17,7 +17,6 @@ use fink_sinks::archive::committer::{Committer, Edit, Request, TableEdit};
 use fink_sinks::archive::files::Files;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::routes::Routes;
-use fink_sources::schemas::ids;
 
 use super::rejects::{self, Rejected, TABLE, Which};
 use super::store;
@@ -88,7 +87,7 @@ impl Retry<'_> {
     fn decode(&mut self, piece: Vec<Rejected>, which: &Which) -> anyhow::Result<Piece> {
         let (meant, others): (Vec<_>, Vec<_>) = piece.into_iter().partition(|reject| which.holds(reject) && !which.spares(reject));
         let chunks: Vec<Chunk> = meant.iter().map(chunk).collect();
-        self.library.learn(chunks.iter().flat_map(ids))?;
+        chunks.iter().try_for_each(|chunk| self.library.learn(chunk))?;
         let budget = Budget::new(usize::MAX);
         let decoded = Decode::new(self.library.book()).decode(chunks.into_iter().map(|chunk| (chunk, Arc::new(budget.take(0)))).collect());
         let mut moved: BTreeMap<Log, Tally> = BTreeMap::new();

@@ -58,7 +58,7 @@ pub(crate) fn is_told_by(error: &KafkaError) -> bool {
 pub(crate) fn text(error: &KafkaError) -> String {
     format!(
         "messages are damaged, in transit or on the broker, and are asked for again: {error}; \
-         if it stays so, what can't be read can be accepted as a hole"
+         if it stays so, stop the archive, and accept what can't be read as lost: fink hole accept TOPIC/PARTITION START END --damaged"
     )
 }
 

@@ -15,6 +15,8 @@
 //! | `health` | how we stand with the cluster, told once per change |
 //! | `positions` | where each log stands, and how messages become chunks |
 //! | `probe` | looks at single offsets |
+//! | `there` | which topics and partitions there are |
+//! | `unreadable` | which offsets hold messages that are damaged for good |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 pub mod config;
 mod damage;
@@ -36,6 +38,8 @@ mod errors;
 mod health;
 mod positions;
 mod probe;
+mod there;
+mod unreadable;
 
 pub use config::{ConfigError, KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
 
@@ -44,6 +48,8 @@ use errors::{client_error, is_away, passing};
 use health::Health;
 use positions::{Positions, Taken};
 use probe::Tails;
+use there::There;
+pub use unreadable::unreadable;
 
 /// How long the cluster may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,13 +72,13 @@ pub struct KafkaSource {
     asker: BaseConsumer<Health>,
     positions: Positions,
     tails: Option<Tails>,
-    /// Whether all topics named were there once: from then on one that is missing was deleted.
-    complete: bool,
     /// Some log does not hold the offset that it is read at, and which one is not known yet.
     astray: bool,
     damage: Damage,
-    /// Partitions that nobody led when the source was last looked at.
-    away: BTreeSet<(Arc<str>, i32)>,
+    /// What there was when the source was last looked at.
+    there: There,
+    /// An offset was said not to be there that by all accounts is.
+    suspects: bool,
     /// What is to be told, one by one: offsets out of range, damage.
     lost: Vec<SourceError>,
     /// What was told to monitors last.
@@ -98,10 +104,10 @@ impl KafkaSource {
             asker,
             positions: Positions::default(),
             tails: None,
-            complete: false,
             astray: false,
             damage: Damage::default(),
-            away: BTreeSet::new(),
+            there: There::default(),
+            suspects: false,
             lost: Vec::new(),
             told: BTreeMap::new(),
             met: BTreeSet::new(),
@@ -133,61 +139,12 @@ impl KafkaSource {
         }
     }
 
-    /// The partitions of the topics that somebody leads now; the others are said, and not asked for: librdkafka would wait
-    /// for their leaders, and keep the answers about all others so long.
+    /// The partitions that somebody leads now.
     fn partitions(&mut self) -> Result<Vec<(Arc<str>, i32)>, SourceError> {
-        let (mut found, mut away) = (Vec::new(), BTreeSet::new());
-        let mut missing = Vec::new();
-        let asked: Vec<Option<String>> = match &self.topics {
-            Topics::Names(names) => names.iter().cloned().map(Some).collect(),
-            Topics::Pattern(_) => vec![None],
-        };
-        for name in asked {
-            let metadata = self.asker.fetch_metadata(name.as_deref(), PATIENCE).map_err(self.failed("asking for topics"))?;
-            let before = found.len() + away.len();
-            for topic in metadata.topics().iter().filter(|topic| self.topics.matches(topic.name())) {
-                match topic.error().map(RDKafkaErrorCode::from) {
-                    None => {}
-                    Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                        return Err(SourceError::Stop(format!("not allowed to read topic {}", topic.name())));
-                    }
-                    Some(code) => {
-                        debug!(topic = topic.name(), %code, "topic can't be read now");
-                        continue;
-                    }
-                }
-                let name: Arc<str> = topic.name().into();
-                for partition in topic.partitions() {
-                    let of = (name.clone(), partition.id());
-                    if partition.leader() >= 0 {
-                        found.push(of);
-                    } else {
-                        away.insert(of);
-                    }
-                }
-            }
-            if found.len() + away.len() == before {
-                missing.push(name.unwrap_or_else(|| "topic of this pattern".into()));
-            }
-        }
-        if !missing.is_empty() && !self.complete {
-            return Err(SourceError::Retry(format!("kafka has no {}", missing.join(", "))));
-        }
-        self.complete = true;
-        self.set_away(away);
-        found.sort();
-        Ok(found)
-    }
-
-    /// Says which partitions went away, and which are back.
-    fn set_away(&mut self, away: BTreeSet<(Arc<str>, i32)>) {
-        for (topic, partition) in away.difference(&self.away) {
-            warn!(%topic, partition, "no broker leads this partition: it is read when one does");
-        }
-        for (topic, partition) in self.away.difference(&away) {
-            info!(%topic, partition, "a broker leads this partition again");
-        }
-        self.away = away;
+        let mut there = std::mem::take(&mut self.there);
+        let found = there.look(&self.topics, |name| self.asker.fetch_metadata(name, PATIENCE).map_err(self.failed("asking for topics")));
+        self.there = there;
+        found
     }
 
     /// Asks for an offset of each partition: their starts, their ends, or by time. Those that nobody leads are left out.
@@ -343,7 +300,7 @@ impl KafkaSource {
     /// at. Whichever it was, its fetching has stopped.
     fn find_lost(&mut self) -> Result<(), SourceError> {
         let logs = self.positions.iter().map(|reading| (reading.log.topic.clone(), reading.log.partition));
-        let partitions: Vec<_> = logs.filter(|log| !self.away.contains(log)).collect();
+        let partitions: Vec<_> = logs.filter(|log| !self.there.away().contains(log)).collect();
         let before = self.lost.len();
         for Extent { topic, partition, low, high } in self.extents_of(&partitions)? {
             let Some(offset) = self.positions.get(&topic, partition).map(|reading| reading.position) else { continue };
@@ -353,7 +310,9 @@ impl KafkaSource {
         }
         self.astray = false;
         if self.lost.len() == before {
-            // Behind damage librdkafka was seen to ask for offsets that it took from the damage.
+            // Behind damage librdkafka was seen to ask for offsets that it took from the damage. Or else the topic was
+            // recreated, and has grown beyond our position since.
+            self.suspects = true;
             self.damaged("an offset is said not to be there, though all are that are read; asked for again".to_owned());
             return Ok(());
         }
@@ -413,8 +372,8 @@ impl Source for KafkaSource {
         if extents.len() < partitions.len() {
             // Their leaders went between the two questions.
             let seen = |of: &(Arc<str>, i32)| extents.iter().any(|extent| (&extent.topic, extent.partition) == (&of.0, of.1));
-            let away = partitions.iter().filter(|of| !seen(of)).cloned().chain(self.away.iter().cloned()).collect();
-            self.set_away(away);
+            let away = partitions.iter().filter(|of| !seen(of)).cloned().chain(self.there.away().iter().cloned()).collect();
+            self.there.set_away(away);
         }
         if self.tails.is_none() {
             let quiet = self.positions.quiet(&extents);
@@ -426,7 +385,15 @@ impl Source for KafkaSource {
     }
 
     fn away(&self) -> Vec<(Arc<str>, i32)> {
-        self.away.iter().cloned().collect()
+        self.there.away().iter().cloned().collect()
+    }
+
+    fn suspects(&mut self) -> bool {
+        std::mem::take(&mut self.suspects)
+    }
+
+    fn absent(&self) -> Vec<Arc<str>> {
+        self.there.absent().iter().cloned().collect()
     }
 
     fn offset_at(&mut self, topic: &str, partition: i32, time_ms: i64) -> Result<i64, SourceError> {

@@ -96,7 +96,7 @@ fn mark_at(message: &BorrowedMessage<'_>, offset: i64) -> Option<Mark> {
     })
 }
 
-fn assign(probe: &BaseConsumer<Health>, places: &[Place]) -> Result<(), KafkaError> {
+pub(crate) fn assign(probe: &BaseConsumer<Health>, places: &[Place]) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
     for (topic, partition, offset) in places {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;

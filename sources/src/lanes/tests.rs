@@ -70,6 +70,25 @@ fn a_log_that_was_away_at_the_start_has_its_origin_and_is_waited_for() {
 }
 
 #[test]
+fn a_topic_that_was_not_there_at_the_start_is_read_from_its_start_and_waited_for() {
+    // Beside one that is there, and where none is: then a pattern may stand for it.
+    for (there, named) in [(vec![new_log("t", 0, 5, 10)], "u"), (vec![], "u"), (vec![], "topic of the pattern ^u")] {
+        let mut lanes = lanes(from(Origin::Latest), &[]);
+        lanes.await_topics(&[named.into()]);
+        let first = lanes.plan(&there, &none()).unwrap();
+        assert!((first.goals.len(), lanes.awaits()) == (there.len(), true));
+        lanes.await_topics(&[]);
+        let born: Vec<Sight> = there.iter().cloned().chain([new_log("u", 0, 0, 100)]).collect();
+        let plan = lanes.plan(&born, &none()).unwrap();
+        assert_eq!((origins(&plan), plan.goals.len(), lanes.awaits()), (vec![("u", 0, 0)], 1, false), "{named}");
+        assert_eq!(plan.goals[0].1, 100);
+        // One that nobody named at the start is no goal, though it goes away for a while.
+        lanes.await_topics(&["v".into()]);
+        assert!(!lanes.awaits());
+    }
+}
+
+#[test]
 fn a_time_is_asked_for_and_kept_within_the_log() {
     let mut lanes = lanes(from(Origin::Timestamp(77)), &[]);
     let sights = [new_log("t", 0, 2, 9), new_log("t", 1, 2, 9)];
@@ -151,6 +170,35 @@ fn a_mark_is_asked_for_where_the_log_still_holds_it() {
     let lanes = lanes(Rules::default(), &[(SOURCE, "t")]);
     assert_eq!(lanes.asks(&[known_log(0..9, 0, &[0..6], Some(5))]), [Ask::Mark("t".into(), 0, 5)]);
     assert_eq!(lanes.asks(&[known_log(6..9, 0, &[0..6], Some(5))]), []);
+}
+
+#[test]
+fn a_log_that_was_refilled_between_two_looks_is_found_out() {
+    let covered = [0..100];
+    let known = || [known_log(0..100, 0, &covered, Some(99))];
+    let ask = Ask::Mark("t".into(), 0, 99);
+    let answer = |hash| BTreeMap::from([(ask.clone(), Answer::Mark(Some(Mark { hash, ..mark_at(99) })))]);
+    let begun = || {
+        let mut lanes = lanes(Rules::default(), &[(SOURCE, "t")]);
+        lanes.plan(&known(), &answer(9)).expect("plan");
+        assert_eq!(lanes.asks(&known()), []);
+        lanes
+    };
+    // It ended beyond where it did at each look, but something else was seen.
+    let refilled = [known_log(0..120, 0, &covered, Some(99))];
+    let mut lanes = begun();
+    lanes.suspect();
+    assert_eq!(lanes.asks(&refilled), [ask.clone()]);
+    assert!(matches!(lanes.plan(&refilled, &answer(8)), Err(Refusal::Differs { .. })));
+    lanes.plan(&refilled, &answer(9)).expect("the same");
+    assert_eq!(lanes.asks(&refilled), []);
+    // It was seen to be short, when the last message that was read could not be compared; and then to be long again.
+    let mut lanes = begun();
+    let short = [known_log(0..40, 0, &covered, Some(99))];
+    assert_eq!(lanes.asks(&short), []);
+    lanes.plan(&short, &none()).expect("it may take a moment to know its end");
+    assert_eq!(lanes.asks(&refilled), [ask.clone()]);
+    assert!(matches!(lanes.plan(&refilled, &answer(8)), Err(Refusal::Differs { .. })));
 }
 
 #[test]

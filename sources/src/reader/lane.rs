@@ -126,8 +126,12 @@ impl LaneRun {
 
     /// Why a chunk can't be sent on yet.
     fn waits_for(&self, chunk: &Chunk) -> Option<String> {
-        let mut reasons = ids(chunk).into_iter().map(|id| self.schemas.ensure(&chunk.log.topic, id));
-        reasons.find_map(|ensured| if let Ensured::Later(reason) = ensured { Some(reason) } else { None })
+        let later = |id| match self.schemas.ensure(&chunk.log.topic, id) {
+            Ensured::Later(reason) => Some(reason),
+            Ensured::Known | Ensured::Unknown => None,
+        };
+        // All are asked for at once: an id that nobody knows takes its time.
+        ids(chunk).into_iter().filter_map(later).fold(None, |first, reason| first.or(Some(reason)))
     }
 
     /// Sends a chunk, waiting for room; gives it up only when told to stop (it is not covered then, and read again).

@@ -56,6 +56,10 @@ impl Live {
         let extents = self.source.extents()?;
         if let Some(lanes) = &mut *self.run.shared.lanes() {
             lanes.await_logs(self.source.away());
+            lanes.await_topics(&self.source.absent());
+            if self.source.suspects() {
+                lanes.suspect();
+            }
         }
         let (sights, asks) = {
             let lanes = self.run.shared.lanes();
@@ -70,7 +74,12 @@ impl Live {
             self.carry_out(plan.map_err(|refusal| SourceError::Stop(refusal.to_string()))?)?;
         }
         self.note_extents(&sights);
-        Ok(())
+        match self.source.absent().as_slice() {
+            absent @ [_, ..] if self.run.shared.lanes().as_ref().is_some_and(|lanes| lanes.logs().next().is_none()) => {
+                Err(SourceError::Retry(format!("kafka has no {}", absent.join(", "))))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn carry_out(&mut self, plan: Plan) -> Result<(), SourceError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fink_sources::lanes::Origin;
+use fink_sources::lanes::{Origin, Rules};
 use fink_sources::progress::ReaderState;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -60,6 +60,34 @@ fn a_topic_that_does_not_exist_is_waited_for() {
     mock.create_topic("t", 1, 1).expect("topic");
     kafka.send("t", 0, 0..3, 10);
     run.until("all", |run| run.messages.len() == 3);
+}
+
+#[test]
+fn a_topic_that_is_born_after_the_start_is_read_from_its_first_message_and_keeps_no_other_waiting() {
+    let (mock, kafka) = mock("there");
+    kafka.send("there", 0, 0..5, 10);
+    let mut run = Run::start(&config(&kafka.brokers, "there,tonight"), &Arc::default(), rules(Origin::Latest));
+    run.until("the other is read", |run| run.reader.progress().state == ReaderState::Reading);
+    kafka.send("there", 0, 5..8, 10);
+    run.until("what came since", |run| run.messages.len() == 3);
+    assert_eq!(run.reader.caught_up_to(), None, "the topic that is not there yet is waited for");
+    mock.create_topic("tonight", 1, 1).expect("topic");
+    kafka.send("tonight", 0, 0..100, 10);
+    run.until("all of it", |run| run.messages.len() == 103);
+    run.until("nothing is waited for", |run| run.reader.caught_up_to().is_some());
+}
+
+#[test]
+fn what_was_not_there_is_no_less_new_where_nothing_else_is_read() {
+    for named in ["tonight", "^ton.*"] {
+        let (mock, kafka) = mock("other");
+        let told = Rules { pattern: named.starts_with('^'), ..rules(Origin::Latest) };
+        let mut run = Run::start(&config(&kafka.brokers, named), &Arc::default(), told);
+        run.until("it is said", |run| matches!(&run.reader.progress().state, ReaderState::Retrying(why) if why.contains("has no")));
+        mock.create_topic("tonight", 1, 1).expect("topic");
+        kafka.send("tonight", 0, 0..100, 10);
+        run.until("all of it", |run| run.messages.len() == 100);
+    }
 }
 
 #[test]

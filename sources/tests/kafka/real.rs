@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fink_sources::kafka::unreadable;
 use fink_sources::lanes::{Changed, Origin, Rules};
 use fink_sources::progress::ReaderState;
 use rdkafka::producer::{BaseRecord, Producer};
@@ -75,7 +76,13 @@ fn messages_that_are_damaged_are_not_passed_over_and_other_partitions_go_on() {
     kafka.send(&topic, 1, 30..40, 10);
     run.until("it is asked again, and the other goes on", |run| proxy.damaged() > 2 && run.offsets(1) == set(0..40));
     assert_eq!((run.offsets(0), topic_of(&memory, 0, 0)), (set(0..10), vec![(0, 10)]));
+    // What stays damaged is the whole batch of the message; what is around it can be read.
+    let lost = |span: Range<i64>| unreadable(&config(&proxy.address, &topic), &topic, 0, span).expect("asked");
+    assert_eq!(Vec::from(lost(5..25)), [(10, 20)]);
+    assert_eq!(Vec::from(lost(12..15)), [(12, 15)]);
+    assert_eq!((Vec::from(lost(0..10)), Vec::from(lost(20..30))), (vec![], vec![]));
     proxy.heal();
+    assert_eq!(Vec::from(lost(5..25)), []);
     run.until("all", |run| run.offsets(0) == set(0..30));
     assert_eq!(topic_of(&memory, 0, 0), [(0, 30)]);
 }
