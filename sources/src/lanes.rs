@@ -181,7 +181,16 @@ impl Lanes {
         let here = stored.iter().filter(|(s, _)| *s == source).map(|(_, topic)| topic.clone()).collect();
         let other = stored.iter().filter(|(s, _)| *s != source && s.split(':').next() == Some(kind.as_str()));
         let elsewhere = other.map(|(s, topic)| (topic.clone(), s.clone())).collect();
-        Self { source, rules, elsewhere, known: here, logs: BTreeMap::new(), awaited: BTreeMap::new(), unborn: BTreeMap::new(), begun: false }
+        Self {
+            source,
+            rules,
+            elsewhere,
+            known: here,
+            logs: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            unborn: BTreeMap::new(),
+            begun: false,
+        }
     }
 
     /// These logs are there, and can't be looked at now. Before the first plan it means that they belong to what there was at

@@ -70,7 +70,12 @@ pub(super) fn make(args: &CatalogArgs) -> anyhow::Result<ExitCode> {
     let seen = objects.len();
     let known: Vec<_> = objects.into_iter().filter(|(name, _)| is_known(name, args.share)).collect();
     write(&args.catalog, &known).with_context(|| format!("{} can't be written", args.catalog.display()))?;
-    println!("{} of {} objects that have a place are in {}", HumanCount(known.len() as u64), HumanCount(seen as u64), args.catalog.display());
+    println!(
+        "{} of {} objects that have a place are in {}",
+        HumanCount(known.len() as u64),
+        HumanCount(seen as u64),
+        args.catalog.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,7 +127,8 @@ fn read(path: &Path, columns: &[&str]) -> anyhow::Result<ParquetRecordBatchReade
 }
 
 fn write(path: &Path, objects: &[(String, (String, [f64; 2]))]) -> anyhow::Result<()> {
-    let texts = |text: fn(&(String, (String, [f64; 2]))) -> &str| Arc::new(StringArray::from_iter_values(objects.iter().map(text))) as ArrayRef;
+    let texts =
+        |text: fn(&(String, (String, [f64; 2]))) -> &str| Arc::new(StringArray::from_iter_values(objects.iter().map(text))) as ArrayRef;
     let place = |axis: usize| Arc::new(objects.iter().map(|(_, (_, place))| Some(place[axis])).collect::<Float64Array>()) as ArrayRef;
     let values = [texts(|(name, _)| name), texts(|(_, (class, _))| class), place(0), place(1)];
     let batch = RecordBatch::try_from_iter(COLUMNS.into_iter().zip(values))?;
