@@ -30,6 +30,8 @@ use crate::ports::{Inlet, Load};
 const MESSAGES_PER_TURN: usize = 128;
 /// How soon it looks again whether live data still lags.
 const YIELD: Duration = Duration::from_millis(5);
+/// The worker's setting (a [`Duration`]) that says otherwise: where no clock may decide anything, a time that never comes.
+pub const YIELD_SETTING: &str = "fink/late-yield";
 
 /// When a late source asks that its epoch be closed.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +128,8 @@ pub fn late<'s, C: Load>(
     let mut asks = OutputBuilder::<_, CapacityContainerBuilder<Vec<u32>>>::from(asks);
     let LateSeat { seat, close, yields } = seat;
     let mut stand = Stand::new(close);
-    let turns = Turns { draw: Draw::new::<C>(scope, builder.operator_info().address, seat), yields };
+    let patience = scope.worker().config().get(YIELD_SETTING).copied().unwrap_or(YIELD);
+    let turns = Turns { draw: Draw::new::<C>(scope, builder.operator_info().address, seat), yields, patience };
     builder.build(move |mut capabilities| {
         // Asks travel under a capability that stays at the minimum: nothing depends on their frontier.
         let mut held: Option<(Capability<Moment>, Capability<Moment>)> = capabilities.pop().zip(capabilities.pop());
@@ -163,6 +166,7 @@ pub fn late<'s, C: Load>(
 struct Turns<I> {
     draw: Draw<I>,
     yields: Arc<dyn Fn() -> bool + Send + Sync>,
+    patience: Duration,
 }
 
 impl<I> Turns<I> {
@@ -175,7 +179,7 @@ impl<I> Turns<I> {
         while turn < MESSAGES_PER_TURN {
             if !over && (self.yields)() {
                 *busy = true;
-                self.draw.again(YIELD);
+                self.draw.again(self.patience);
                 return false;
             }
             match self.draw.next(Budget::open_to_late) {

@@ -7,12 +7,13 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fink::graph::{Parts, build};
 use fink_dataflow::alerts::{Decoded, Tally};
 use fink_dataflow::beats::{End, Seat};
 use fink_dataflow::budget::Budget;
-use fink_dataflow::late::{Close, LateSeat};
+use fink_dataflow::late::{Close, LateSeat, YIELD_SETTING};
 use fink_dataflow::message::{Chunk, Log};
 use fink_dataflow::ports::{Drawn, Inlet};
 use fink_dataflow::rules::Rule;
@@ -350,7 +351,10 @@ fn run(
     let guards = {
         let (baton, hand, end, live, late) = (run.baton.clone(), run.hand.clone(), run.end.clone(), run.live.clone(), run.late.clone());
         let (frontiers, done, yields, book) = (run.frontiers.clone(), run.done.clone(), run.yields.clone(), oracle.book.clone());
-        timely::execute(timely::Config::process(workers), move |worker| {
+        let mut config = timely::Config::process(workers);
+        // Who yields is woken when it need not any more; a timer would make schedules differ by the machine's pace.
+        config.worker.set(YIELD_SETTING.to_owned(), Duration::from_secs(1 << 30));
+        timely::execute(config, move |worker| {
             #[cfg(debug_assertions)]
             Rule::switch_off(broken);
             #[cfg(not(debug_assertions))]
