@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs simulator readers kills takeover hdfs s3 disk spine faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs simulator readers kills takeover hdfs s3 disk spine faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -111,6 +111,7 @@ for name in "${names[@]}"; do
     bar "simulator's memory, a million alerts: end / half" "$(figure "$out/simulator.txt" growth)" 1.1 ""
     passes "the simulated sky by its messages" cargo test -q -p fink-sources --test sky
     ;;
+  score) passes "a night of 200,000 alerts by its truth" tests/score.sh ;;
   readers)
     FINK_SPARK_JARS=$(tests/python/spark.sh) && export FINK_SPARK_JARS || { unset FINK_SPARK_JARS; echo "    Spark is not to be had here"; }
     whole "8 readers for 10 minutes: no error, right counts" readers::

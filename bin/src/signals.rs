@@ -27,12 +27,20 @@ pub(crate) fn watch(stop: Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The exit code of who prints to somebody who does not listen any more, as shells tell it: 128 and SIGPIPE.
+const NOBODY_LISTENS: i32 = 141;
+
 /// Has a panic of any thread end the process: workers share one fate, and a restart goes on from what is durable.
 ///
 /// A panic that `caught` claims is left to whoever catches it.
 pub fn exit_on_panic(caught: fn() -> bool) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // `fink check | head`: no fault of ours, and nothing to say of it.
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            signal_hook::low_level::exit(NOBODY_LISTENS);
+        }
         if !caught() {
             print(panic);
             signal_hook::low_level::exit(PANICKED);

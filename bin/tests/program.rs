@@ -66,6 +66,24 @@ fn help_teaches_the_simulators_flags() {
 }
 
 #[test]
+fn whoever_listens_no_more_is_told_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fink"));
+    let output = command.arg("show").env("FINK_RUN_DIR", folder.path()).stdout(writer).output().unwrap();
+    assert_eq!((code(&output), err(&output)), (141, String::new()));
+}
+
+#[test]
+fn flags_of_another_service_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = fink(folder.path(), &["start", "archive", "--simulator", "--count", "10"]);
+    assert_eq!(code(&wrong), 1);
+    assert!(err(&wrong).contains("--count is for the simulator that sends to a Kafka"), "{}", err(&wrong));
+}
+
+#[test]
 fn start_names_the_services_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let none = fink(folder.path(), &["start"]);

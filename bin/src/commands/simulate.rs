@@ -189,6 +189,7 @@ impl SimulatorArgs {
         options.seed = stream.seed;
         options.truth.clone_from(&what.truth);
         options.registry = configured.registry()?;
+        options.registry_login = configured.login()?;
         options.trouble = self.trouble.trouble();
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         options.threads = self.pace.threads.unwrap_or(threads).clamp(1, 64);

@@ -234,7 +234,10 @@ impl Configured {
     }
 
     /// Who we are to the schema registry, if it asks.
-    fn login(&self) -> Result<Option<(String, Secret)>, ConfigError> {
+    ///
+    /// # Errors
+    /// When half of it is missing.
+    pub fn login(&self) -> Result<Option<(String, Secret)>, ConfigError> {
         let schemas = &self.config.schemas;
         match (&schemas.username, self.secret("schemas", &schemas.password_env, &schemas.password_file)?) {
             (Some(_), _) if schemas.registry.is_none() => Err(self.wrong("schemas.username", "there is no schemas.registry to show it to")),

@@ -97,6 +97,17 @@ impl Client {
 
 /// Creates the topic if that is asked for; returns how many partitions it has.
 fn prepare(settings: &ClientConfig, producer: &BaseProducer<Counts>, options: &SendOptions) -> Result<i32, SendError> {
+    let found = |asked: Option<&str>| -> Result<i32, KafkaError> {
+        let metadata = producer.client().fetch_metadata(asked, options.patience)?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == options.topic && topic.error().is_none());
+        Ok(topic.map_or(0, |topic| topic.partitions().len() as i32))
+    };
+    // Where it is there already, nobody needs the right to create topics. All are asked for: some brokers make a topic that is
+    // asked for by name.
+    let there = found(None)?;
+    if there > 0 {
+        return Ok(there);
+    }
     if let Some(partitions) = options.partitions {
         let admin: AdminClient<DefaultClientContext> = settings.create()?;
         let topic = NewTopic::new(&options.topic, partitions, TopicReplication::Fixed(options.replicas));
@@ -112,10 +123,9 @@ fn prepare(settings: &ClientConfig, producer: &BaseProducer<Counts>, options: &S
     }
     let begin = Instant::now();
     loop {
-        let metadata = producer.client().fetch_metadata(Some(&options.topic), options.patience)?;
-        let found = metadata.topics().first().filter(|topic| topic.error().is_none()).map_or(0, |topic| topic.partitions().len());
-        if found > 0 {
-            return Ok(found as i32);
+        let there = found(Some(&options.topic))?;
+        if there > 0 {
+            return Ok(there);
         }
         // A new topic is not known at once.
         if options.partitions.is_none() || begin.elapsed() > options.patience {

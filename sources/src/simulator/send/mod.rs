@@ -21,7 +21,7 @@ use super::pace::Pace;
 use super::system_clock;
 use super::trouble::{Schedule, Trouble};
 use super::truth::{Row, TruthError, TruthWriter};
-use crate::kafka::{self, Sasl, Tls};
+use crate::kafka::{self, Sasl, Secret, Tls};
 use client::Client;
 use folder::{FolderError, FolderOptions};
 use supply::{Item, Supply};
@@ -71,6 +71,8 @@ pub struct SendOptions {
     pub truth: Option<PathBuf>,
     /// Where the schemas of messages in Confluent's framing are entered.
     pub registry: Option<String>,
+    /// Who we are to the registry, where it asks.
+    pub registry_login: Option<(String, Secret)>,
     /// Threads that make messages.
     pub threads: usize,
     /// How many bytes of messages may be made ahead of their turn.
@@ -98,6 +100,7 @@ impl SendOptions {
             patience: Duration::from_secs(20),
             truth: None,
             registry: None,
+            registry_login: None,
             threads: 1,
             ahead_bytes: AHEAD_BYTES,
             prepare: None,

@@ -78,7 +78,7 @@ impl Supply {
                 }
             }
             Feed::Folder(folder) => {
-                let registry = options.registry.as_deref().map(|url| Registry::new(url, None)).transpose();
+                let registry = options.registry.as_deref().map(|url| Registry::new(url, options.registry_login.clone())).transpose();
                 let registry = registry.map_err(|error| SendError::Registry(error.to_string()))?;
                 let register = |schema: &str| match &registry {
                     Some(registry) => registry.register(&subject(options), schema),
@@ -192,7 +192,7 @@ fn schema_ids(feed: &Feed, options: &SendOptions) -> Result<[u32; 2], SendError>
         let id = crate::simulator::records::schema_id(telescope);
         return Ok([id, id + 1]);
     };
-    let registry = Registry::new(url, None).map_err(|error| SendError::Registry(error.to_string()))?;
+    let registry = Registry::new(url, options.registry_login.clone()).map_err(|error| SendError::Registry(error.to_string()))?;
     let register = |edition| registry.register(&subject(options), &schema(telescope, edition)).map_err(SendError::Registry);
     let first = register(Edition::First)?;
     let next = if options.trouble.schema_change_at.is_some() { register(Edition::Next)? } else { first };
