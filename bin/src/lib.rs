@@ -5,8 +5,10 @@
 //! | [`allocator`] | what the allocator is told |
 //! | [`cli`], [`commands`] | the command line, a file per command |
 //! | [`audit`] | compares what the ledger says with what the tables hold |
+//! | [`crashes`] | what panicked on this machine of late |
 //! | [`config`] | the configuration: defaults, file and flags |
 //! | [`settings`] | what a run is told to do, all resolved |
+//! | [`follow`] | services as a process of their own, which follow an archive |
 //! | [`graph`] | the graph, as one drawing |
 //! | [`input`] | opens what a run listens to |
 //! | [`repair`] | rejects and holes: what a person may set right in an archive |
@@ -24,6 +26,8 @@ pub mod careful;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod crashes;
+pub mod follow;
 mod gauges;
 pub mod graph;
 pub mod input;

@@ -21,6 +21,8 @@ pub(crate) enum Deed {
     Archive,
     /// It sends them.
     Send,
+    /// It follows an archive.
+    Follow,
 }
 
 /// Shows how a service gets on.
@@ -67,6 +69,7 @@ impl Progress {
         let mut text = match self.deed {
             Deed::Archive => format!("{} archived", HumanCount(figures.archived)),
             Deed::Send => format!("{} sent", HumanCount(figures.messages)),
+            Deed::Follow => format!("{} alerts followed", HumanCount(figures.messages)),
         };
         if figures.rejected > 0 {
             text += &format!(", {} rejected", HumanCount(figures.rejected));
@@ -89,6 +92,11 @@ impl Progress {
         self.written = Some(Instant::now());
         if self.deed == Deed::Send {
             tracing::info!(messages = figures.messages, bytes = figures.bytes, per_s = format!("{messages_per_s:.1}"), "sends");
+            return;
+        }
+        if self.deed == Deed::Follow {
+            figures.services.iter().flat_map(crate::services::desk::Stand::lines).for_each(|line| tracing::info!("{line}"));
+            figures.trouble.iter().for_each(|trouble| tracing::warn!("{trouble}"));
             return;
         }
         let Figures { messages, archived, rejected, empty, lag, entry, .. } = figures;

@@ -37,7 +37,7 @@ use crate::settings::{ArchiveRun, Commit, Fence, Lanes, SimulatorRun};
 use crate::standing::Trend;
 
 /// The length of a tick of live time.
-const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// How much less of a busy machine late data's writers get than live data's.
 const LATE_NICE: u8 = 5;
 /// What a backlog leaves is larger than this, and not worth writing again: bytes.
@@ -45,9 +45,9 @@ const BACKLOG_FILE: u64 = 48 << 20;
 /// Updates of the services' arrangements that a worker with nothing else to do merges in one turn.
 const MERGE_EFFORT: isize = 100_000;
 /// How often the main thread looks whether it is time to end.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 /// How often it tells people how things stand.
-const REPORT: Duration = Duration::from_secs(1);
+pub(crate) const REPORT: Duration = Duration::from_secs(1);
 
 /// What a run did.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         graph.lags.note(&progress, run.lanes);
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             figures.standing = Some(graph.gauges.stand(&progress, &mut trend));
-            figures.services = graph.services.as_ref().map(|services| services.reader.stand());
+            figures.services = graph.services.as_ref().map(|services| services.reader.stand()).or_else(|| run.services.none());
             session.report(&figures);
             board.publish(&figures);
             reported = Some(Instant::now());
@@ -187,7 +187,7 @@ impl Running {
             }
         };
         let seen = frontiers.clone();
-        let workers = timely::execute(config(run), move |worker| {
+        let workers = timely::execute(config(run.workers, !run.services.chosen.is_empty()), move |worker| {
             let mut probes = probed(worker, parts(worker.index()));
             while !probes.durable.done() {
                 worker.step_or_park(None);
@@ -248,9 +248,10 @@ impl Running {
     }
 }
 
-fn config(run: &ArchiveRun) -> timely::Config {
-    let mut config = timely::Config::process(run.workers);
-    if !run.services.chosen.is_empty() {
+/// So many workers in this process; with services, they merge what these keep.
+pub(crate) fn config(workers: usize, services: bool) -> timely::Config {
+    let mut config = timely::Config::process(workers);
+    if services {
         let tidy = differential_dataflow::Config::default().idle_merge_effort(Some(MERGE_EFFORT));
         differential_dataflow::configure(&mut config.worker, &tidy);
     }

@@ -15,6 +15,9 @@ use crate::session::Figures;
 pub struct Status {
     /// The service's name.
     pub service: String,
+    /// What it is called, where there may be several of its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its process.
     #[serde(flatten)]
     pub process: Process,
@@ -103,6 +106,7 @@ impl RunDir {
         let now = now_ms();
         let status = Status {
             service: service.to_owned(),
+            name: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             output: output.to_owned(),
             input: input.to_owned(),

@@ -54,6 +54,9 @@ pub struct Figures {
     pub services: Option<Stand>,
 }
 
+/// What a process of services is called that follow an archive.
+pub const FOLLOWERS: &str = "services";
+
 /// A running service.
 pub struct Session {
     stop: Arc<AtomicBool>,
@@ -74,6 +77,7 @@ impl Session {
     pub fn start(run_dir: &RunDir, service: &str, input: &str, output: &str) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         signals::watch(stop.clone())?;
+        crate::crashes::watch(run_dir, service, output);
         let file = run_dir
             .enter(service, input, output)
             .inspect_err(
@@ -82,7 +86,11 @@ impl Session {
             .ok();
         let reporter = Reporter {
             file,
-            progress: Progress::start(if service == "simulator" { Deed::Send } else { Deed::Archive }),
+            progress: Progress::start(match service {
+                "simulator" => Deed::Send,
+                FOLLOWERS => Deed::Follow,
+                _ => Deed::Archive,
+            }),
             recent: VecDeque::new(),
         };
         Ok(Self { stop, reporter: Some(Mutex::new(reporter)) })
@@ -92,6 +100,15 @@ impl Session {
     #[must_use]
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Tells what this process is called.
+    pub fn call(&self, name: &str) {
+        if let Some(reporter) = &self.reporter
+            && let Some(file) = &mut reporter.lock().unwrap_or_else(PoisonError::into_inner).file
+        {
+            file.status.name = Some(name.to_owned());
+        }
     }
 
     /// Tells where the web server listens, and which services answer there.

@@ -46,6 +46,25 @@ pub struct ArchiveRun {
     pub fence: Fence,
 }
 
+/// `fink start services`: services that follow an archive which another process writes.
+#[derive(Clone, Debug)]
+pub struct FollowRun {
+    /// The archive: a path, or a URL (`file://`, `hdfs://`, `s3://`).
+    pub archive: String,
+    /// Settings of the archive's object store, by name; never a secret.
+    pub store: BTreeMap<String, String>,
+    /// The services.
+    pub services: ServicesRun,
+    /// Timely workers, each a thread.
+    pub workers: usize,
+    /// Where the web server listens; `None`: at a port of this machine that is free.
+    pub http: Option<SocketAddr>,
+    /// The bound on bytes of alerts that wait for the services.
+    pub in_flight_bytes: usize,
+    /// Ends after this time.
+    pub after: Option<Duration>,
+}
+
 /// Where alerts come from.
 #[derive(Clone, Debug)]
 pub enum Input {

@@ -43,6 +43,7 @@ pub fn exit_on_panic(caught: fn() -> bool) {
         }
         if !caught() {
             print(panic);
+            crate::crashes::note(panic);
             signal_hook::low_level::exit(PANICKED);
         }
     }));

@@ -219,7 +219,8 @@ fn reading(state: &ReaderState) -> String {
     }
 }
 
-fn time(ms: i64) -> Option<String> {
+/// A time for a person.
+pub(crate) fn time(ms: i64) -> Option<String> {
     Some(DateTime::<Utc>::from_timestamp_millis(ms)?.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fink_dataflow::Message;
@@ -11,6 +13,7 @@ use fink_dataflow::ports::{Source, Stretch};
 use fink_dataflow::table::{Ledger, store};
 use fink_operators::decode::{Decode, SchemaBook};
 use fink_sources::archive::digest::Digest;
+use fink_sources::archive::follow::{FollowError, Follower};
 use fink_sources::archive::{Replay, Selection, Wanted};
 use fink_sources::simulator::{Simulator, SimulatorConfig, system_clock};
 
@@ -94,4 +97,102 @@ fn a_replay_can_be_broken_off() {
     };
     replay.run(2, broken).expect("read");
     assert_eq!(batches, 1);
+}
+
+/// What an archive held when it was opened, and all that was committed until `over`.
+fn followed(archive: &str, over: &AtomicBool) -> Digest {
+    let archive = store::open(archive, &BTreeMap::new()).expect("an archive");
+    let (replay, mut follower) = loop {
+        match Follower::open(&archive) {
+            Ok(opened) => break opened,
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    let mut digest = Digest::default();
+    let take = |batch| {
+        digest.add(&batch).expect("a digest");
+        ControlFlow::Continue(())
+    };
+    replay.run(1, take).expect("read");
+    loop {
+        let last = over.load(Ordering::Relaxed);
+        match follower.poll().expect("followed") {
+            Some(added) => added.alerts.iter().for_each(|batch| digest.add(batch).expect("a digest")),
+            None if last => return digest,
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// The actions of a table's commits that hold these words.
+fn actions(archive: &Path, words: &[&str]) -> usize {
+    let commits = std::fs::read_dir(archive.join("alerts/_delta_log")).expect("a log").flatten();
+    let texts = commits.filter_map(|commit| std::fs::read_to_string(commit.path()).ok());
+    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).filter(|line| words.iter().all(|word| line.contains(word))).count()
+}
+
+#[test]
+fn what_is_followed_is_each_row_once_while_files_are_merged_and_deleted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let configuration = folder.path().join("fink.toml");
+    std::fs::write(&configuration, "[archive]\ncompact_mib = 8\nvacuum_after_h = 0.001\n").expect("written");
+    let (place, configuration) = (folder.path().join("archive"), configuration.to_string_lossy().into_owned());
+    let archive = place.to_string_lossy().into_owned();
+    let start = ["start", "archive", "--simulator", "--archive", &archive, "--config", &configuration, "--workers", "1"];
+    let over = AtomicBool::new(false);
+    let digests = std::thread::scope(|scope| {
+        let follow = || scope.spawn(|| followed(&archive, &over));
+        let early = follow();
+        fink(&[&start[..], &["--rate", "200", "--backlog", "500", "--commit-interval", "0.1", "--exit-after", "6"]].concat());
+        // Another generation, and someone who comes later, while files are merged.
+        let late = follow();
+        fink(&[&start[..], &["--rate", "200", "--commit-interval", "0.1", "--exit-after", "6"]].concat());
+        over.store(true, Ordering::Relaxed);
+        [early, late].map(|follower| follower.join().expect("followed"))
+    });
+    assert!(actions(&place, &["\"remove\"", "\"dataChange\":false"]) > 0, "nothing was merged: the test tests nothing");
+    let all = replayed(&archive, Selection::default());
+    assert!(all.rows > 1_000, "{all}");
+    assert_eq!(digests, [all; 2]);
+}
+
+#[test]
+fn who_sleeps_too_long_is_told_that_it_lost_the_thread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("archive");
+    let archive = place.to_string_lossy().into_owned();
+    let start = ["start", "archive", "--simulator", "--archive", &archive, "--exit-after", "1", "--rate", "50", "--workers", "1"];
+    fink(&start);
+    let opened = store::open(&archive, &BTreeMap::new()).expect("an archive");
+    let sleeper = || Follower::open(&opened).expect("opened").1;
+    let (mut cleaned, mut vacuumed) = (sleeper(), sleeper());
+    assert!(vacuumed.poll().expect("asked").is_none());
+    fink(&start);
+    // As vacuum does, once a merge has replaced a file.
+    let next = |follower: &mut Follower| loop {
+        match follower.poll() {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(error) => return Some(error),
+        }
+    };
+    let files: Vec<_> = walk(&place.join("alerts")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
+    files.iter().for_each(|file| std::fs::remove_file(file).expect("deleted"));
+    let lost = next(&mut vacuumed);
+    assert!(matches!(&lost, Some(FollowError::Lost(why)) if why.contains("was replaced and deleted")), "{lost:?}");
+    // As the ledger is cleaned: what a snapshot holds.
+    let (from, at) = (opened.clone(), cleaned.at());
+    store::wait(async move {
+        let (ledger, state) = Ledger::open(&from).await.expect("a ledger");
+        ledger.snapshot(&state).await.expect("put");
+    });
+    std::fs::remove_file(place.join(format!("_fink/entries/{at:020}.json"))).expect("deleted");
+    let lost = next(&mut cleaned);
+    assert!(matches!(&lost, Some(FollowError::Lost(why)) if why.contains("was cleaned before it was read")), "{lost:?}");
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    entries.flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] }).collect()
 }

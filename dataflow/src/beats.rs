@@ -19,7 +19,6 @@ use timely::scheduling::{Activator, SyncActivator};
 
 use crate::budget::{Budget, Claim};
 use crate::clock::{Beat, Clock};
-use crate::message::Chunk;
 use crate::moment::Moment;
 use crate::ports::{Drawn, Inlet, Load};
 use crate::ticks::{Metronome, Ticks};
@@ -192,16 +191,16 @@ impl<I> Draw<I> {
 }
 
 /// A live source: enters what it draws at the Moment of the last beat, while the budget is open. It ends when its inlet has.
-pub fn live<'s>(
+pub fn live<'s, C: Load>(
     scope: Scope<'s, Moment>,
     beats: StreamVec<'s, Moment, Beat>,
-    seat: Seat<impl Inlet + 'static>,
-) -> StreamVec<'s, Moment, (Chunk, Arc<Claim>)> {
+    seat: Seat<impl Inlet<C> + 'static>,
+) -> StreamVec<'s, Moment, (C, Arc<Claim>)> {
     let mut builder = OperatorBuilder::new("live".to_owned(), scope);
     let mut beats = builder.new_input_connection(beats, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Chunk, Arc<Claim>)>>>::from(output);
-    let draw = Draw::new(scope, builder.operator_info().address, seat);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(C, Arc<Claim>)>>>::from(output);
+    let draw = Draw::new::<C>(scope, builder.operator_info().address, seat);
     builder.build(move |mut capabilities| {
         let mut capability: Option<Capability<Moment>> = capabilities.pop();
         move |_frontiers| {
@@ -218,7 +217,7 @@ pub fn live<'s>(
             while turn < MESSAGES_PER_TURN {
                 match draw.next(Budget::open) {
                     Given::Chunk(given) => {
-                        turn += given.0.messages.len() + 1;
+                        turn += given.0.count() + 1;
                         drawn.push(given);
                     }
                     Given::Full | Given::Nothing => break,
@@ -251,7 +250,7 @@ mod tests {
     use timely::dataflow::operators::{Inspect, Probe};
 
     use super::*;
-    use crate::message::{Log, Message};
+    use crate::message::{Chunk, Log, Message};
 
     fn chunk(offset: i64, bytes: usize) -> Chunk {
         let payload = Some(Bytes::from(vec![7; bytes]));

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-use crate::rundir::RunDir;
+use crate::rundir::{RunDir, Status};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -70,14 +70,17 @@ fn running(run_dir: &RunDir) -> anyhow::Result<String> {
         running.iter().filter(|status| !status.services.is_empty()).filter_map(|status| Some((status, status.http.clone()?))).collect();
     match answering.as_slice() {
         [(_, address)] => Ok(address.clone()),
-        [] if running.iter().any(|status| status.service == "archive") => {
-            bail!("the archive runs without services: stop it, and start both with `fink start archive services`")
-        }
-        [] => bail!(
+        [] => match running.iter().find(|status| status.service == "archive") {
+            Some(archive) => {
+                bail!("the archive runs without services: start them beside it, `fink start services --archive {}`", archive.output)
+            }
+            None => bail!(
             "no services run on this machine: start them with `fink start archive services --simulator`, or name a process with --at HOST:PORT"
-        ),
+        )},
         many => {
-            let list: Vec<_> = many.iter().map(|(status, address)| format!("--at {address} ({})", status.output)).collect();
+            let called = |status: &Status| status.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+            let list: Vec<_> =
+                many.iter().map(|(status, address)| format!("--at {address} ({}{})", called(status), status.output)).collect();
             bail!("several processes answer: say which, {}", list.join(" or "))
         }
     }
@@ -118,7 +121,7 @@ mod tests {
         assert!(error.contains("fink start archive services"), "{error}");
         let mut one = run_dir.enter("archive", "in", "./a").expect("entered");
         let error = running(&run_dir).expect_err("no services").to_string();
-        assert!(error.contains("without services"), "{error}");
+        assert!(error.contains("without services") && error.contains("fink start services --archive ./a"), "{error}");
         (one.status.http, one.status.services) = (Some("127.0.0.1:1".to_owned()), vec!["objects".to_owned()]);
         one.update().expect("written");
         assert_eq!(running(&run_dir).expect("one"), "127.0.0.1:1");

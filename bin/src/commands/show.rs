@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
+use crate::crashes;
 use crate::rundir::{RunDir, Status, now_ms};
 use crate::services::desk::Stand;
+use crate::session::FOLLOWERS;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +45,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
             println!("{}", serde_json::to_string(&running)?);
         } else {
             print!("{}", table(&running, now_ms()));
+            crashes::lines(&crashes::recent(&run_dir), now_ms()).iter().for_each(|line| println!("{line}"));
         }
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
@@ -62,15 +65,19 @@ fn table(running: &[Status], now_ms: i64) -> String {
     for status in running {
         let figures = &status.figures;
         rows.push([
-            status.service.clone(),
+            status.name.clone().unwrap_or_else(|| status.service.clone()),
             status.process.pid.to_string(),
             ago(now_ms - status.since_ms),
             HumanCount(figures.messages).to_string(),
             format!("{:.1}", status.messages_per_s),
             HumanBytes(status.bytes_per_s.max(0.0) as u64).to_string(),
-            figures.lag.map_or("?".to_owned(), |lag| HumanCount(lag).to_string()),
+            behind(status),
             HumanCount(figures.rejected).to_string(),
-            figures.last_commit_ms.map_or("none yet".to_owned(), |at| format!("{} ago", ago(now_ms - at))),
+            match (figures.last_commit_ms, status.service.as_str()) {
+                (Some(at), _) => format!("{} ago", ago(now_ms - at)),
+                (None, FOLLOWERS) => "-".to_owned(),
+                (None, _) => "none yet".to_owned(),
+            },
             status.output.clone(),
         ]);
     }
@@ -97,6 +104,13 @@ fn table(running: &[Status], now_ms: i64) -> String {
     text + "Use <fink stop SERVICE> or <fink stop all> to stop.\n"
 }
 
+/// How far a service is behind: by messages, or, where it follows an archive, by time.
+fn behind(status: &Status) -> String {
+    let followed = status.figures.services.as_ref().and_then(|stand| stand.until_ms).map(|until| ago(status.updated_ms - until));
+    let lag = status.figures.lag.map(|lag| HumanCount(lag).to_string());
+    lag.or(followed).unwrap_or_else(|| "?".to_owned())
+}
+
 /// Rows as aligned columns: the first row is the header.
 pub(crate) fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
     let rows = || rows.iter().map(AsRef::as_ref);
@@ -112,7 +126,7 @@ pub(crate) fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
 }
 
 /// A time span for people, in its two largest units.
-fn ago(ms: i64) -> String {
+pub(crate) fn ago(ms: i64) -> String {
     let s = ms.max(0) / 1000;
     match s {
         0..10 => format!("{:.1} s", ms.max(0) as f64 / 1000.0),
@@ -140,6 +154,7 @@ mod tests {
         };
         let status = Status {
             service: "archive".to_owned(),
+            name: None,
             process: Process { pid: 41, started: 1, boot: String::new() },
             version: "0.1.0".to_owned(),
             output: "./archive".to_owned(),

@@ -11,12 +11,14 @@ use indicatif::HumanBytes;
 use super::simulate::{Common, SimulatorArgs};
 use crate::allocator::keep_freed;
 use crate::cli::{ArchiveArgs, KafkaArgs};
+use crate::crashes;
 use crate::config::resolve::{Choices, Which};
 use crate::config::{Configured, Flag, load};
+use crate::follow::run_services;
 use crate::run::{run_archive, run_simulator};
-use crate::rundir::RunDir;
+use crate::rundir::{RunDir, Status};
 use crate::services::{Chosen, Service};
-use crate::session::Session;
+use crate::session::{FOLLOWERS, Session};
 use crate::settings::{AlertSize, AlertSurvey, ArchiveRun, End, Fence, Incarnation, Input, SimulatorRun};
 
 /// The exit code of a run that should have ended when it had caught up, and was ended before.
@@ -25,7 +27,7 @@ const NOT_CAUGHT_UP: u8 = 3;
 /// The services, and what each is.
 const SERVICES: [(&str, &str); 8] = [
     ("archive", "listens, decodes each alert once, and archives all of them exactly once"),
-    ("services", "beside the archive, what alerts and objects are: objects, crossmatch, classify and monitor"),
+    ("services", "what alerts and objects are: objects, crossmatch, classify and monitor; with `archive`, in its graph"),
     ("objects", "of these: the light curve of each object, and what follows from it"),
     ("crossmatch", "of these: what stands in catalogues and other surveys at each object's place"),
     ("classify", "of these: what each object is taken for, since when, and why"),
@@ -37,8 +39,9 @@ const SERVICES: [(&str, &str); 8] = [
 const EXAMPLES: &str = "\
 Services:
   archive     listens, decodes each alert once, and archives all of them exactly once
-  services    beside the archive, what alerts and objects are; or some of them, by name:
-              objects, crossmatch, classify, monitor
+  services    what alerts and objects are; or some of them, by name: objects, crossmatch, classify, monitor.
+              With `archive`: in its process and graph. Alone: in a process of their own, on this machine or
+              another, which follows what an archive commits, writes nothing, and does not disturb it
   simulator   sends alerts of a synthetic sky, or a folder of Avro files, to a Kafka topic
   all         all that belong together: archive and services
 
@@ -47,6 +50,10 @@ Examples:
       the built-in stream: nothing else is needed. Ctrl-C ends it; started again, it goes on where it was
   fink start archive services --simulator
       and what the alerts are about: ask with `fink object`, `fink cone` and `fink counts`, or over HTTP
+  fink start services --archive ./archive
+      the same in a process of their own: they follow an archive that another process writes
+  fink start monitor --archive hdfs://namenode:8020/fink --name counts
+      a second one, with a name by which it is shown and stopped: any number may follow an archive
   fink start archive --brokers localhost:9092 --topic ztf_20260101 --from earliest
       a Kafka topic from its start; once begun, it goes on after what is stored, whatever --from says
   fink start archive --brokers localhost:9092 --topic '^ztf_.*' --archive hdfs://namenode:8020/fink
@@ -78,6 +85,9 @@ pub struct StartArgs {
     /// Check the configuration, say what it comes to, and start nothing
     #[arg(long)]
     check_config: bool,
+    /// Services that follow an archive: what this process is called, where there are several [default: services]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: Option<String>,
     /// End after so many seconds
     #[arg(long, alias = "exit_after", value_name = "SECONDS", value_parser = seconds)]
     exit_after: Option<Duration>,
@@ -140,6 +150,17 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "takes seconds, 0 or more".to_owned())
 }
 
+fn name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let taken = text == "all" || text.parse::<u64>().is_ok() || SERVICES.iter().any(|(service, _)| *service == text);
+    match text {
+        "" => Err("is empty".to_owned()),
+        _ if !text.chars().all(plain) => Err("takes letters, digits, - _ and .".to_owned()),
+        _ if taken => Err("is what `fink stop` calls something else".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -150,7 +171,12 @@ pub fn run(args: &StartArgs) -> anyhow::Result<ExitCode> {
     }
     keep_freed();
     let configured = load(args.archive.config.as_deref(), args.flags())?;
-    if args.services.iter().any(|service| service == "simulator") { simulator(args, &configured) } else { archive(args, &configured) }
+    let any = |names: &[&str]| args.services.iter().any(|service| names.contains(&service.as_str()));
+    match () {
+        () if any(&["simulator"]) => simulator(args, &configured),
+        () if any(&["archive", "all"]) => archive(args, &configured),
+        () => services(args, &configured),
+    }
 }
 
 /// Says what is wrong with the services' names.
@@ -168,19 +194,57 @@ fn mistaken(services: &[String]) -> Option<ExitCode> {
         eprintln!("the simulator sends to a Kafka: start it as a process of its own, or give the archive --simulator, which needs none");
         return Some(ExitCode::FAILURE);
     }
-    if services.iter().all(|service| !["archive", "all", "simulator"].contains(&service.as_str())) {
-        eprintln!("services run beside the archive, in its process: fink start archive {}", services.join(" "));
-        return Some(ExitCode::FAILURE);
-    }
     None
 }
 
+/// Services in a process of their own.
+fn services(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode> {
+    if let Some(flag) = args.of_the_archive() {
+        let names = args.services.join(" ");
+        anyhow::bail!(
+            "{flag} is the archive's: `fink start {names} --archive ...` follows an archive that another process writes. \
+             Start both in one process with `fink start archive {names} {flag} ...`"
+        );
+    }
+    let run = configured.follow_run(&args.choices())?;
+    let names = run.services.chosen.names().join(", ");
+    if args.check_config {
+        println!("the configuration is right\nfollows   {}\nservices  {names}\nworkers   {}", run.archive, run.workers);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run_dir = RunDir::usual();
+    let own = args.name.as_deref().unwrap_or(FOLLOWERS);
+    let called = |status: &Status| status.service == FOLLOWERS && status.name.as_deref().unwrap_or(FOLLOWERS) == own;
+    if let Some(other) = run_dir.running().into_iter().find(|status| called(status) && status.output == run.archive) {
+        anyhow::bail!(
+            "`{own}` follows {} already (pid {}): stop it first, `fink stop {}`, or give these a name of their own, --name NAME",
+            other.output,
+            other.process.pid,
+            other.process.pid
+        );
+    }
+    tracing::info!(archive = run.archive, services = names, workers = run.workers, version = env!("CARGO_PKG_VERSION"), "follows");
+    let session = Session::start(&run_dir, FOLLOWERS, "the archive's ledger", &run.archive).context("can't catch signals")?;
+    args.name.iter().for_each(|name| session.call(name));
+    let figures = run_services(&run, &session)?;
+    drop(session);
+    println!("{} alerts followed; archive {}", figures.messages, run.archive);
+    Ok(ExitCode::SUCCESS)
+}
+
 fn archive(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode> {
-    let run = configured.archive_run(&args.choices())?;
+    if args.name.is_some() {
+        anyhow::bail!("--name is for services that follow an archive: one process writes an archive, and needs none");
+    }
+    let mut run = configured.archive_run(&args.choices())?;
     let input = describe(&run.input);
     if args.check_config {
         println!("the configuration is right\n{}", summary(&run, &input));
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(why) = crashes::too_many(&RunDir::usual(), &run.archive).filter(|_| !run.services.chosen.is_empty()) {
+        tracing::error!("starts without services: {why}");
+        run.services.leave_out(why);
     }
     tracing::info!(from = input, to = run.archive, workers = run.workers, version = env!("CARGO_PKG_VERSION"), "starts the archive");
     let session = Session::start(&RunDir::usual(), "archive", &input, &run.archive).context("can't catch signals")?;
@@ -303,6 +367,27 @@ impl StartArgs {
         set("--size", "simulator", "size", simulator.size.map(size));
         set("--backlog", "simulator", "backlog", simulator.backlog.map(whole));
         flags
+    }
+
+    /// A flag that only the archive takes, if one was given.
+    fn of_the_archive(&self) -> Option<&'static str> {
+        let listen = &self.listen;
+        let given = [
+            ("--simulator", listen.simulator),
+            ("--files", listen.files.is_some()),
+            ("--brokers", self.kafka.brokers.is_some()),
+            ("--topic", !self.kafka.topics.is_empty()),
+            ("--from", listen.from.is_some()),
+            ("--lanes", listen.lanes.is_some()),
+            ("--commit-interval", listen.commit_interval.is_some()),
+            ("--registry", listen.registry.is_some()),
+            ("--schemas", listen.schemas.is_some()),
+            ("--schema", listen.schema.is_some()),
+            ("--new-incarnation", listen.new_incarnation),
+            ("--take-over", listen.take_over),
+            ("--until-caught-up", self.until_caught_up),
+        ];
+        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
     }
 
     fn end(&self) -> End {

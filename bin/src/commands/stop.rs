@@ -12,6 +12,7 @@ use crate::rundir::{RunDir, Status};
 const EXAMPLES: &str = "\
 Examples:
   fink stop archive       every archive service of this machine (of this user's run folder)
+  fink stop services      every process of services that follow an archive
   fink stop 12345         the one with this pid
   fink stop all           everything
 
@@ -21,7 +22,7 @@ It waits until they have ended. Exit code 0: all have; 1: nothing to stop, or on
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct StopArgs {
-    /// A service's name, a pid, or all
+    /// A service (archive, services, simulator), a --name that services were given, a pid, or all
     #[arg(default_value = "all", value_name = "SERVICE|PID|all")]
     service: String,
     /// How long to wait for them
@@ -34,8 +35,10 @@ pub struct StopArgs {
 /// # Errors
 /// When a process may not be sent a signal.
 pub fn run(args: &StopArgs) -> anyhow::Result<ExitCode> {
-    let wanted =
-        |status: &Status| args.service == "all" || args.service == status.service || args.service == status.process.pid.to_string();
+    let wanted = |status: &Status| {
+        let named = [Some(&status.service), status.name.as_ref()].contains(&Some(&args.service));
+        args.service == "all" || named || args.service == status.process.pid.to_string()
+    };
     let running: Vec<Status> = RunDir::usual().running().into_iter().filter(wanted).collect();
     if running.is_empty() {
         match args.service.as_str() {

@@ -9,7 +9,7 @@ use fink_sources::kafka::Secret;
 use super::{ConfigError, Configured, secrets};
 use crate::serve::parse_address;
 use crate::services::Chosen;
-use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, Incarnation, Input, KafkaInput, Lanes, Schemas, SimulatorInput};
+use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, FollowRun, Incarnation, Input, KafkaInput, Lanes, Schemas, SimulatorInput};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -46,23 +46,11 @@ impl Configured {
     /// When something is missing or can't be.
     pub fn archive_run(&self, choices: &Choices) -> Result<ArchiveRun, ConfigError> {
         let run = &self.config.run;
-        let workers = match run.workers {
-            Some(0) => return Err(self.wrong("run.workers", "at least 1 worker is needed")),
-            Some(workers) => usize::try_from(workers).unwrap_or(usize::MAX),
-            None => std::thread::available_parallelism().map_or(1, usize::from).min(4),
-        };
-        if workers > 256 {
-            return Err(self.wrong("run.workers", format!("{workers} workers are more than 256: a worker is a thread")));
-        }
         let lanes = match run.lanes {
             1 => Lanes::One,
             2 => Lanes::Two,
             other => return Err(self.wrong("run.lanes", format!("{other} lanes: there are 1 or 2"))),
         };
-        let http = run.http.as_deref().map(parse_address).transpose().map_err(|why| self.wrong("run.http", why))?;
-        if run.in_flight_mib == 0 {
-            return Err(self.wrong("run.in_flight_mib", "at least 1 MiB is needed"));
-        }
         Ok(ArchiveRun {
             archive: self.archive()?,
             store: self.store()?,
@@ -70,14 +58,53 @@ impl Configured {
             schemas: self.schemas()?,
             commit: self.commit()?,
             services: self.services(&choices.services)?,
-            workers,
+            workers: self.workers()?,
             lanes,
-            http,
-            in_flight_bytes: bytes(run.in_flight_mib),
+            http: self.http()?,
+            in_flight_bytes: self.in_flight_bytes()?,
             end: choices.end,
             incarnation: choices.incarnation,
             fence: choices.fence,
         })
+    }
+
+    /// The settings of `fink start services`: services that follow an archive.
+    ///
+    /// # Errors
+    /// When something is missing or can't be.
+    pub fn follow_run(&self, choices: &Choices) -> Result<FollowRun, ConfigError> {
+        Ok(FollowRun {
+            archive: self.archive()?,
+            store: self.store()?,
+            services: self.services(&choices.services)?,
+            workers: self.workers()?,
+            http: self.http()?,
+            in_flight_bytes: self.in_flight_bytes()?,
+            after: choices.end.after,
+        })
+    }
+
+    fn workers(&self) -> Result<usize, ConfigError> {
+        let workers = match self.config.run.workers {
+            Some(0) => return Err(self.wrong("run.workers", "at least 1 worker is needed")),
+            Some(workers) => usize::try_from(workers).unwrap_or(usize::MAX),
+            None => std::thread::available_parallelism().map_or(1, usize::from).min(4),
+        };
+        match workers {
+            257.. => Err(self.wrong("run.workers", format!("{workers} workers are more than 256: a worker is a thread"))),
+            _ => Ok(workers),
+        }
+    }
+
+    fn http(&self) -> Result<Option<std::net::SocketAddr>, ConfigError> {
+        self.config.run.http.as_deref().map(parse_address).transpose().map_err(|why| self.wrong("run.http", why))
+    }
+
+    fn in_flight_bytes(&self) -> Result<usize, ConfigError> {
+        match self.config.run.in_flight_mib {
+            0 => Err(self.wrong("run.in_flight_mib", "at least 1 MiB is needed")),
+            mib => Ok(bytes(mib)),
+        }
     }
 
     /// The archive's path or URL.

@@ -38,7 +38,7 @@ impl Configured {
         if services.associate_arcsec > 3_600.0 {
             return Err(self.wrong("services.associate_arcsec", "is more than a degree"));
         }
-        Ok(ServicesRun { chosen: chosen.clone(), catalogues, types, associate_arcsec: services.associate_arcsec })
+        Ok(ServicesRun { chosen: chosen.clone(), catalogues, types, associate_arcsec: services.associate_arcsec, left_out: None })
     }
 }
 

@@ -39,6 +39,12 @@ pub(super) fn text(figures: &Figures) -> String {
     page.figure("last_commit_timestamp_seconds", "gauge", "When the last entry was put.", last);
     page.figure("in_trouble", "gauge", "1 while something is tried again.", plain(u64::from(figures.trouble.is_some())));
     if let Some(services) = &figures.services {
+        let left_out = plain(u64::from(services.left_out.is_some()));
+        page.figure("services_left_out", "gauge", "1 where services were asked for and left out, since they ended the archive.", left_out);
+        let until = services.until_ms.map(|ms| (String::new(), ms as f64 / 1e3));
+        page.figure("services_until_timestamp_seconds", "gauge", "All that was archived by then is in the answers.", until);
+        let entries = services.entries.map(|entries| (String::new(), entries));
+        page.figure("services_entries", "gauge", "Entries of the archive's ledger that are in the answers.", entries);
         let about = "1 when the services' answers know all that the archive held at the start.";
         page.figure("services_complete", "gauge", about, plain(u64::from(services.complete)));
         let history = services.history.map(|(read, of)| [("read", read), ("all", of)].map(|(what, n)| (label(&[("alerts", what)]), n)));

@@ -10,7 +10,7 @@
 //! | `/api/v1/…` | the services' answers ([`api`]) |
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use axum::extract::State;
@@ -25,11 +25,23 @@ use crate::session::Figures;
 pub mod api;
 mod metrics;
 
+/// Whom to ask about what services know.
+#[derive(Clone, Default)]
+enum Asked {
+    /// Nobody yet.
+    #[default]
+    Starting,
+    /// Nobody.
+    Nobody,
+    /// These.
+    Desk(api::Desk),
+}
+
 /// What is published for readers: the last figures. Clones are the same.
 #[derive(Clone, Default)]
 pub struct Board {
     figures: Arc<RwLock<Arc<Figures>>>,
-    services: Arc<OnceLock<Option<api::Desk>>>,
+    services: Arc<RwLock<Asked>>,
 }
 
 impl Board {
@@ -40,8 +52,12 @@ impl Board {
 
     /// Has questions answered by these services; where there are none, it is said so.
     pub fn answer_by(&self, services: Option<&Services>) {
-        // Told once, at the start.
-        let _ = self.services.set(services.map(api::Desk::of));
+        *self.services.write().unwrap_or_else(PoisonError::into_inner) = services.map_or(Asked::Nobody, |services| Asked::Desk(api::Desk::of(services)));
+    }
+
+    /// Has it said that services are starting.
+    pub fn answer_later(&self) {
+        *self.services.write().unwrap_or_else(PoisonError::into_inner) = Asked::Starting;
     }
 
     /// What was published last.

@@ -236,12 +236,24 @@ pub struct Stand {
     pub history: Option<(u64, u64)>,
     /// Why the history can't be read.
     pub failed: Option<String>,
+    /// Why no services run, although they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+    /// Where an archive is followed: all entries of its ledger below this are in the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// All that was committed by then is in the answers, in milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
 }
 
 impl Stand {
     /// The same for a person.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
+        if let Some(why) = &self.left_out {
+            return vec![format!("services: LEFT OUT, the archive goes on without them: {why}")];
+        }
         let mut lines = vec![match (&self.moment, self.complete) {
             (None, _) => "services: starting".to_owned(),
             (Some(moment), true) => format!("services: answer at Moment {moment}, complete"),
@@ -254,6 +266,11 @@ impl Stand {
             }
             _ => {}
         }
+        let until = self.until_ms.and_then(crate::standing::time);
+        lines.extend(until.map(|until| match self.complete {
+            true => format!("services: all alerts archived up to {until} are in the answers"),
+            false => format!("services: alerts archived from the start up to {until} are in the answers"),
+        }));
         lines
     }
 }
@@ -270,7 +287,14 @@ impl Reader {
         let state = self.shared.state();
         let moment = state.floor();
         let complete = moment.is_some_and(|moment| state.read && state.past.less_equal(&moment));
-        Stand { moment: moment.map(|moment| moment.to_string()), complete, history: history.map(History::rows), failed }
+        let moment = moment.map(|moment| moment.to_string());
+        Stand { moment, complete, history: history.map(History::rows), failed, ..Stand::default() }
+    }
+
+    /// The last Moment that all workers have closed.
+    #[must_use]
+    pub fn closed(&self) -> Option<Moment> {
+        self.shared.state().floor()
     }
 
     /// The right to ask at the last Moment that all workers have closed.

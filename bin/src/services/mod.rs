@@ -16,6 +16,7 @@
 //! | [`answers`] | what is told of it, as JSON |
 //! | [`catalogues`] | catalogues' files as rows |
 //! | [`start`] | what a run of services needs |
+//! | `trial` | a service that misbehaves, for tests |
 //!
 //! Nothing of the archive depends on any of it: the archive's frontiers do not see the services', and a chunk of messages is
 //! let go by both. What services hold in memory is what they answer from.
@@ -24,6 +25,7 @@ pub mod answers;
 pub mod catalogues;
 pub mod desk;
 pub mod start;
+mod trial;
 pub mod views;
 
 use std::collections::BTreeSet;
@@ -179,7 +181,7 @@ pub fn services<'s>(
         read
     });
     let (alerts, unlit): (Vec<_>, Vec<_>) = lit.into_iter().unzip();
-    let (alerts, unlit) = (scope.concatenate(alerts), scope.concatenate(unlit));
+    let (alerts, unlit) = (trial::trial(scope.concatenate(alerts)), scope.concatenate(unlit));
     let mut traces = Traces { types: Arc::clone(&types), ..Traces::default() };
 
     if chosen.has(Service::Monitor) {

@@ -15,7 +15,7 @@ use fink_sources::archive::{Replay, Selection, Wanted};
 use fink_sources::queue::Inlet;
 
 use super::catalogues::{CatalogueFile, Names, load};
-use super::desk::{Reader, Seat, open};
+use super::desk::{Reader, Seat, Stand, open};
 use super::{Chosen, Service, ServiceParts};
 
 /// Threads that read the history.
@@ -34,6 +34,21 @@ pub struct ServicesRun {
     pub types: Vec<CatalogueId>,
     /// How near to each other two surveys' objects are one, in arcseconds.
     pub associate_arcsec: f64,
+    /// Why none runs although some were asked for.
+    pub left_out: Option<String>,
+}
+
+impl ServicesRun {
+    /// Leaves them out, for this reason.
+    pub fn leave_out(&mut self, why: String) {
+        (self.chosen, self.left_out) = (Chosen::default(), Some(why));
+    }
+
+    /// What is told where they were left out.
+    #[must_use]
+    pub fn none(&self) -> Option<Stand> {
+        self.left_out.clone().map(|why| Stand { left_out: Some(why), ..Stand::default() })
+    }
 }
 
 /// Services that are about to run, or run.
@@ -53,8 +68,16 @@ impl Services {
     /// # Errors
     /// When a catalogue or the archive can't be read.
     pub fn start(run: &ServicesRun, archive: &Archive, workers: usize) -> anyhow::Result<Self> {
-        let rows = if run.chosen.has(Service::Crossmatch) { load(&run.catalogues)? } else { Vec::new() };
         let replay = Replay::open(archive, Selection::default(), Wanted::Light).context("the services can't read the archive")?;
+        Self::over(run, replay, workers)
+    }
+
+    /// As [`Services::start`], with a history that was opened already.
+    ///
+    /// # Errors
+    /// When a catalogue can't be read, or no thread can be had.
+    pub fn over(run: &ServicesRun, replay: Replay, workers: usize) -> anyhow::Result<Self> {
+        let rows = if run.chosen.has(Service::Crossmatch) { load(&run.catalogues)? } else { Vec::new() };
         let (history, thread) = if replay.rows() > 0 {
             tracing::info!(alerts = replay.rows(), "services read the archive's history, beside what comes now");
             let (history, inlet, thread) = History::start(replay, HISTORY_THREADS)?;

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a test has no outside")]
 
+mod follow;
 mod graph;
 mod program;
 mod reference;

@@ -13,19 +13,19 @@ use serde_json::Value;
 use crate::reference::{Reference, reference};
 
 /// The alerts of the stream: the first at its start, the others before the test, and the next long after.
-const ALERTS: i64 = 2_501;
+pub(crate) const ALERTS: i64 = 2_501;
 
-fn fink(folder: &Path) -> Command {
+pub(crate) fn fink(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fink"));
     command.env("FINK_RUN_DIR", folder.join("run")).current_dir(folder);
     command
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     fink(folder).args(arguments).output().expect("the program runs")
 }
 
-fn json(folder: &Path, arguments: &[&str]) -> Option<Value> {
+pub(crate) fn json(folder: &Path, arguments: &[&str]) -> Option<Value> {
     let output = run(folder, &[arguments, &["--json"]].concat());
     output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
 }
@@ -36,13 +36,13 @@ fn start(folder: &Path, what: &[&str]) -> Child {
     fink(folder).arg("start").args(what).args(stream).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts")
 }
 
-fn stop(mut child: Child) {
+pub(crate) fn stop(mut child: Child) {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     assert!(child.wait().expect("it ends").success());
 }
 
-fn kill(mut child: Child) {
+pub(crate) fn kill(mut child: Child) {
     child.kill().expect("killed");
     child.wait().expect("it ended");
 }
@@ -63,7 +63,7 @@ fn caught_up(folder: &Path) -> Value {
 }
 
 /// The archive's alerts, read again.
-fn archived(folder: &Path) -> Reference {
+pub(crate) fn archived(folder: &Path) -> Reference {
     let archive = store::open(&folder.join("archive").to_string_lossy(), &Default::default()).expect("an archive");
     let mut batches: Vec<AlertBatch> = Vec::new();
     let take = |batch| {
@@ -94,7 +94,7 @@ fn compare(folder: &Path, expected: &Reference) {
 }
 
 /// Counts without the Moment, which goes on.
-fn timeless(mut counts: Value) -> Value {
+pub(crate) fn timeless(mut counts: Value) -> Value {
     counts["moment"].take();
     counts
 }

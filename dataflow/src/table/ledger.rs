@@ -227,8 +227,11 @@ impl Ledger {
         Ok(Put::Done)
     }
 
-    /// The newest snapshot's number, if it holds entry `number` already.
-    async fn passed(&self, number: u64) -> Result<Option<u64>, LedgerError> {
+    /// The newest snapshot's number, if it holds entry `number` already: where that entry is absent, it was cleaned.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn passed(&self, number: u64) -> Result<Option<u64>, LedgerError> {
         let newest = self.numbered("snapshots").await?.last().map(|(next, _)| *next);
         Ok(newest.filter(|next| *next > number))
     }

@@ -114,7 +114,7 @@ impl History {
 }
 
 /// An error with all that caused it.
-fn chain(error: &ReplayError) -> String {
+pub(super) fn chain(error: &ReplayError) -> String {
     let (mut text, mut cause) = (error.to_string(), std::error::Error::source(error));
     while let Some(deeper) = cause {
         text += &format!(": {deeper}");

@@ -10,8 +10,10 @@
 //! | `rows` | a file's batches as alert batches |
 //! | [`digest`] | whether two sets of rows are the same, in any order |
 //! | [`history`] | a replay as a source of late data |
+//! | [`follow`] | and what is committed after it, entry by entry |
 
 pub mod digest;
+pub mod follow;
 pub mod history;
 mod rows;
 pub mod select;
@@ -89,6 +91,8 @@ pub struct Replay {
     wanted: Wanted,
     routes: BTreeMap<Arc<str>, Route>,
     versions: Vec<(Arc<str>, u64)>,
+    /// The last entry that was applied to each.
+    applied: BTreeMap<Arc<str>, u64>,
     files: VecDeque<Job>,
 }
 
@@ -103,7 +107,7 @@ impl Replay {
         if state.next == 0 {
             return Err(ReplayError::None(archive.place()));
         }
-        let (mut versions, mut files) = (Vec::new(), VecDeque::new());
+        let (mut versions, mut applied, mut files) = (Vec::new(), BTreeMap::new(), VecDeque::new());
         let tables: std::collections::BTreeSet<Arc<str>> = state.routes.values().map(|route| route.table.clone()).collect();
         for name in tables {
             let mut table = Table::open(archive, &name)?;
@@ -114,9 +118,11 @@ impl Replay {
             // Night by night, as they came.
             chosen.sort_by_cached_key(|file| (layout.night(file), file.path.clone()));
             files.extend(chosen.into_iter().map(|file| (layout.clone(), file)));
+            applied.extend(table.applied().map(|entry| (name.clone(), entry)));
             versions.push((name, version));
         }
-        Ok(Self { archive: archive.clone(), ledger: Arc::new(ledger), selection, wanted, routes: state.routes, versions, files })
+        let (archive, ledger, routes) = (archive.clone(), Arc::new(ledger), state.routes);
+        Ok(Self { archive, ledger, selection, wanted, routes, versions, applied, files })
     }
 
     /// The tables and the versions that are read.
@@ -141,19 +147,20 @@ impl Replay {
         let over = Arc::new(AtomicBool::new(false));
         let mut readers = Vec::new();
         for index in 0..threads.max(1) {
-            let shelf = Shelf::new(self.ledger.clone(), self.routes.clone());
+            let mut shelf = Shelf::new(self.ledger.clone(), self.routes.clone());
             let (files, over, give) = (files.clone(), over.clone(), give.clone());
             let (archive, selection, wanted) = (self.archive.clone(), self.selection.clone(), self.wanted);
             let reader = std::thread::Builder::new().name(format!("replay-{index}")).spawn(move || {
-                let mut reader = FileReader { archive, selection, wanted, shelf, give, over };
+                let reader = FileReader { archive: &archive, selection: &selection, wanted };
                 while let Some((layout, file)) = next(&files) {
-                    let read = reader.read(&layout, &file);
+                    let read =
+                        reader.read(&layout, &file, &mut shelf, |alerts| !over.load(Ordering::Relaxed) && give.send(Ok(alerts)).is_ok());
                     match read {
-                        Ok(()) if !reader.over.load(Ordering::Relaxed) => {}
+                        Ok(()) if !over.load(Ordering::Relaxed) => {}
                         Ok(()) => return,
                         Err(error) => {
                             // Nobody takes it where the replay was broken off.
-                            let _ = reader.give.send(Err(error));
+                            let _ = give.send(Err(error));
                             return;
                         }
                     }
@@ -189,30 +196,34 @@ fn next(files: &Mutex<VecDeque<Job>>) -> Option<Job> {
     files.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
-/// A thread that reads files.
-struct FileReader {
-    archive: Archive,
-    selection: Selection,
+/// Reads files.
+struct FileReader<'r> {
+    archive: &'r Archive,
+    selection: &'r Selection,
     wanted: Wanted,
-    shelf: Shelf,
-    give: mpsc::SyncSender<Result<AlertBatch, ReplayError>>,
-    over: Arc<AtomicBool>,
 }
 
-impl FileReader {
-    fn read(&mut self, layout: &Layout, file: &DataFile) -> Result<(), ReplayError> {
+impl FileReader<'_> {
+    /// Hands a file's batches to `take`, until that wants no more.
+    fn read(
+        &self,
+        layout: &Layout,
+        file: &DataFile,
+        shelf: &mut Shelf,
+        mut take: impl FnMut(AlertBatch) -> bool,
+    ) -> Result<(), ReplayError> {
         let path = format!("{}/{}", layout.table, file.path);
         let failed = |source: ParquetError| ReplayError::File { path: path.clone(), source };
-        let object = Object::new(&self.archive, &layout.table, file);
+        let object = Object::new(self.archive, &layout.table, file);
         // Decoding runs on this thread; only I/O is the runtime's.
         let builder = runtime().block_on(ParquetRecordBatchStreamBuilder::new(object)).map_err(failed)?;
         let columns = layout.columns(builder.schema(), self.wanted);
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
         let mut batches = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(failed)?;
         while let Some(batch) = runtime().block_on(batches.try_next()).map_err(failed)? {
-            let understood = layout.alerts(&batch, file, &self.selection, &mut self.shelf);
+            let understood = layout.alerts(&batch, file, self.selection, shelf);
             for alerts in understood.map_err(|source| ReplayError::Rows { path: path.clone(), source })? {
-                if self.over.load(Ordering::Relaxed) || self.give.send(Ok(alerts)).is_err() {
+                if !take(alerts) {
                     return Ok(());
                 }
             }

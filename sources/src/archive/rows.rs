@@ -181,6 +181,11 @@ impl Shelf {
         Self { ledger, routes, schemas: Vec::new() }
     }
 
+    /// Takes routes that it did not know.
+    pub(super) fn learn(&mut self, routes: &[Route]) {
+        self.routes.extend(routes.iter().map(|route| (route.fingerprint.clone(), route.clone())));
+    }
+
     /// The schema whose fingerprint begins with `id`, with these columns.
     fn schema(&mut self, id: &str, columns: &SchemaRef) -> Result<Arc<WriterSchema>, ArrowError> {
         if let Some((_, schema)) = self.schemas.iter().find(|(known, schema)| known == id && schema.columns.fields() == columns.fields()) {
