@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs follow replay simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs follow replay simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -103,6 +103,15 @@ for name in "${names[@]}"; do
     run epochs epochs
     bar "300 epochs rolled in: CPU against one epoch" "$(figure "$out/epochs.txt" ratio)" 1.15 ""
     bar "300 epochs rolled in: memory, last third against second" "$(figure "$out/epochs.txt" memory_growth)" 1.1 ""
+    ;;
+  follow)
+    run follow follow
+    bar "services in a process of their own: visible, p99" "$(figure "$out/follow.txt" beside_p99_ms)" 2000 ms
+    bar "services that panic, block or eat memory there: visible, p99" "$(figure "$out/follow.txt" sick_p99_ms)" 2000 ms
+    ;;
+  replay)
+    run replay replay
+    floor "an archived night again to light rows: times as fast as first" "$(figure "$out/replay.txt" ratio)" 5 ""
     ;;
   simulator)
     run simulator simulator --count 20000

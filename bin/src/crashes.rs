@@ -109,7 +109,10 @@ pub fn lines(crashes: &[Crash], now_ms: i64) -> Vec<String> {
         let last = of.last()?;
         let ago = crate::commands::show::ago(now_ms - last.at_ms);
         let times = if of.len() == 1 { "once".to_owned() } else { format!("{} times", of.len()) };
-        Some(format!("{service} of {archive} panicked {times} in ten minutes, the last time {ago} ago, on {}: {}", last.thread, last.message))
+        Some(format!(
+            "{service} of {archive} panicked {times} in ten minutes, the last time {ago} ago, on {}: {}",
+            last.thread, last.message
+        ))
     };
     kinds.into_iter().filter_map(line).collect()
 }
@@ -140,6 +143,9 @@ mod tests {
         assert!(why.contains("3 times") && why.ends_with("on timely:work-1: no (x.rs:1)"), "{why}");
         assert_eq!(too_many(&run_dir, "./b"), None);
         let lines = lines(&recent(&run_dir), now_ms());
-        assert!(lines[0].starts_with("archive of ./a panicked 4 times") && lines[1].starts_with("services of ./a panicked once"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("archive of ./a panicked 4 times") && lines[1].starts_with("services of ./a panicked once"),
+            "{lines:?}"
+        );
     }
 }

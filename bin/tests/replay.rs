@@ -128,7 +128,10 @@ fn followed(archive: &str, over: &AtomicBool) -> Digest {
 fn actions(archive: &Path, words: &[&str]) -> usize {
     let commits = std::fs::read_dir(archive.join("alerts/_delta_log")).expect("a log").flatten();
     let texts = commits.filter_map(|commit| std::fs::read_to_string(commit.path()).ok());
-    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).filter(|line| words.iter().all(|word| line.contains(word))).count()
+    texts
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| words.iter().all(|word| line.contains(word)))
+        .count()
 }
 
 #[test]
@@ -143,14 +146,29 @@ fn what_is_followed_is_each_row_once_while_files_are_merged_and_deleted() {
     let digests = std::thread::scope(|scope| {
         let follow = || scope.spawn(|| followed(&archive, &over));
         let early = follow();
-        fink(&[&start[..], &["--rate", "200", "--backlog", "500", "--commit-interval", "0.1", "--exit-after", "6"]].concat());
+        fink(&[&start[..], &["--rate", "200", "--backlog", "500", "--commit-interval", "0.1", "--exit-after", "4"]].concat());
         // Another generation, and someone who comes later, while files are merged.
         let late = follow();
-        fink(&[&start[..], &["--rate", "200", "--commit-interval", "0.1", "--exit-after", "6"]].concat());
+        let again = [&start[..], &["--rate", "200", "--commit-interval", "0.1"]].concat();
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
+        let mut writer = std::process::Command::new(env!("CARGO_BIN_EXE_fink")).args(again).stderr(log).spawn().expect("it starts");
+        let merged = || actions(&place, &["\"remove\"", "\"dataChange\":false"]) > 0;
+        // It goes on until a merge was followed by commits.
+        for _ in 0..600 {
+            std::thread::sleep(Duration::from_millis(100));
+            if merged() {
+                break;
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let asked = rustix::process::kill_process(rustix::process::Pid::from_child(&writer), rustix::process::Signal::TERM);
+        let ended = writer.wait().expect("it ends");
+        // Followers end in any case, or the test would not.
         over.store(true, Ordering::Relaxed);
-        [early, late].map(|follower| follower.join().expect("followed"))
+        let digests = [early, late].map(|follower| follower.join().expect("followed"));
+        assert!(asked.is_ok() && ended.success() && merged(), "nothing was merged: the test tests nothing");
+        digests
     });
-    assert!(actions(&place, &["\"remove\"", "\"dataChange\":false"]) > 0, "nothing was merged: the test tests nothing");
     let all = replayed(&archive, Selection::default());
     assert!(all.rows > 1_000, "{all}");
     assert_eq!(digests, [all; 2]);
@@ -176,7 +194,8 @@ fn who_sleeps_too_long_is_told_that_it_lost_the_thread() {
             Err(error) => return Some(error),
         }
     };
-    let files: Vec<_> = walk(&place.join("alerts")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
+    let files: Vec<_> =
+        walk(&place.join("alerts")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
     files.iter().for_each(|file| std::fs::remove_file(file).expect("deleted"));
     let lost = next(&mut vacuumed);
     assert!(matches!(&lost, Some(FollowError::Lost(why)) if why.contains("was replaced and deleted")), "{lost:?}");

@@ -12,11 +12,13 @@
 //! | [`truth`] | what the simulator says that it sent, and the topic that it sent it to |
 //! | [`lsst`] | Rubin's schemas and messages |
 //! | [`judge`] | checks by the program itself, and by deltalake, polars, pyarrow and fastavro |
+//! | [`answers`] | what running services answer |
 //! | [`visible`] | when rows become visible to a Delta reader |
 //!
 //! Everything here panics where it can't go on: it is for tests and benchmarks. The tests themselves are under
 //! `tests/tests/`, behind the feature `integration`.
 
+pub mod answers;
 pub mod datum;
 pub mod epochs;
 pub mod flow;

@@ -75,8 +75,9 @@ fn running(run_dir: &RunDir) -> anyhow::Result<String> {
                 bail!("the archive runs without services: start them beside it, `fink start services --archive {}`", archive.output)
             }
             None => bail!(
-            "no services run on this machine: start them with `fink start archive services --simulator`, or name a process with --at HOST:PORT"
-        )},
+                "no services run on this machine: start them with `fink start archive services --simulator`, or name a process with --at HOST:PORT"
+            ),
+        },
         many => {
             let called = |status: &Status| status.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
             let list: Vec<_> =

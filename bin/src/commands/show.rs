@@ -17,6 +17,9 @@ Examples:
   fink show --watch            again every second
   fink show --json             for scripts: a list, with all figures";
 
+/// Services that are so far behind the archive which they follow are said to stand still.
+const STILL_MS: i64 = 4_000;
+
 /// Show what runs: since when, rates, lag, last commit
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -88,6 +91,9 @@ fn table(running: &[Status], now_ms: i64) -> String {
         if silent_ms > 5_000 {
             text += &format!("{service} (pid {pid}) has said nothing for {}\n", ago(silent_ms));
         }
+        if let Some(late_ms) = late_ms(status).filter(|late| *late > STILL_MS) {
+            text += &format!("{service} (pid {pid}): the answers stand still, {} behind what is archived\n", ago(late_ms));
+        }
         if status.stopping {
             text += &format!("{service} (pid {pid}) is stopping\n");
         }
@@ -104,9 +110,14 @@ fn table(running: &[Status], now_ms: i64) -> String {
     text + "Use <fink stop SERVICE> or <fink stop all> to stop.\n"
 }
 
+/// How far services that follow an archive are behind it, in milliseconds.
+fn late_ms(status: &Status) -> Option<i64> {
+    status.figures.services.as_ref()?.until_ms.map(|until| status.updated_ms - until)
+}
+
 /// How far a service is behind: by messages, or, where it follows an archive, by time.
 fn behind(status: &Status) -> String {
-    let followed = status.figures.services.as_ref().and_then(|stand| stand.until_ms).map(|until| ago(status.updated_ms - until));
+    let followed = late_ms(status).map(ago);
     let lag = status.figures.lag.map(|lag| HumanCount(lag).to_string());
     lag.or(followed).unwrap_or_else(|| "?".to_owned())
 }

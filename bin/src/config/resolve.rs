@@ -9,7 +9,9 @@ use fink_sources::kafka::Secret;
 use super::{ConfigError, Configured, secrets};
 use crate::serve::parse_address;
 use crate::services::Chosen;
-use crate::settings::{ArchiveRun, Commit, End, Fence, FilesInput, FollowRun, Incarnation, Input, KafkaInput, Lanes, Schemas, SimulatorInput};
+use crate::settings::{
+    ArchiveRun, Commit, End, Fence, FilesInput, FollowRun, Incarnation, Input, KafkaInput, Lanes, Schemas, SimulatorInput,
+};
 
 const MIB: u64 = 1024 * 1024;
 

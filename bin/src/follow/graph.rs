@@ -66,9 +66,8 @@ pub fn build(worker: &mut Worker, parts: Parts) -> Probes {
             let Some(moment) = stamp.iter().copied().max() else { return };
             entries.iter().for_each(|(added, _)| following.entered(moment, added));
         });
-        let alerts = added
-            .map(|(added, claim)| Decoded { alerts: added.alerts, claims: vec![claim], ..Decoded::default() })
-            .probe_with(&closed);
+        let alerts =
+            added.map(|(added, claim)| Decoded { alerts: added.alerts, claims: vec![claim], ..Decoded::default() }).probe_with(&closed);
 
         let mut all_asks = Vec::new();
         let history = chosen.history.take().map(|seat| {

@@ -137,7 +137,8 @@ impl Running {
         let seen = closed.clone();
         let workers = timely::execute(config(run.workers, true), move |worker| {
             let mut probes = build(worker, parts(worker.index()));
-            while worker.step_or_park(None) {
+            while !probes.live.done() {
+                worker.step_or_park(None);
                 probes.desk.attend();
                 if let Some(open) = probes.live.with_frontier(|frontier| frontier.iter().copied().min()) {
                     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,7 +20,7 @@ use fink_dataflow::detection::ObjectId;
 use fink_operators::surveys::SURVEYS;
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Board};
+use super::{Answering, Board};
 use crate::services::answers::{self, Answer, ConeAnswer, OneAnswer, StatisticsAnswer};
 use crate::services::catalogues::Names;
 use crate::services::desk::{Reader, Unready};
@@ -107,12 +107,13 @@ async fn patiently<A: Serialize>(answer: impl Future<Output = Result<Answer<A>, 
 impl Board {
     /// Whom to ask about what a service knows.
     fn desk(&self, service: Service) -> Result<Desk, Failure> {
-        let none = "no services run here: start them beside it, `fink start services --archive ...`, or in it, `fink start archive services`";
+        let none =
+            "no services run here: start them beside it, `fink start services --archive ...`, or in it, `fink start archive services`";
         let asked = self.services.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let desk = match asked {
-            Asked::Starting => return Err(Unready::Starting.into()),
-            Asked::Nobody => return Err(Failure::new(StatusCode::NOT_FOUND, none)),
-            Asked::Desk(desk) => desk,
+            Answering::Starting => return Err(Unready::Starting.into()),
+            Answering::Nobody => return Err(Failure::new(StatusCode::NOT_FOUND, none)),
+            Answering::Desk(desk) => desk,
         };
         if desk.chosen.has(service) {
             return Ok(desk);

@@ -27,7 +27,7 @@ mod metrics;
 
 /// Whom to ask about what services know.
 #[derive(Clone, Default)]
-enum Asked {
+enum Answering {
     /// Nobody yet.
     #[default]
     Starting,
@@ -41,7 +41,7 @@ enum Asked {
 #[derive(Clone, Default)]
 pub struct Board {
     figures: Arc<RwLock<Arc<Figures>>>,
-    services: Arc<RwLock<Asked>>,
+    services: Arc<RwLock<Answering>>,
 }
 
 impl Board {
@@ -52,12 +52,13 @@ impl Board {
 
     /// Has questions answered by these services; where there are none, it is said so.
     pub fn answer_by(&self, services: Option<&Services>) {
-        *self.services.write().unwrap_or_else(PoisonError::into_inner) = services.map_or(Asked::Nobody, |services| Asked::Desk(api::Desk::of(services)));
+        *self.services.write().unwrap_or_else(PoisonError::into_inner) =
+            services.map_or(Answering::Nobody, |services| Answering::Desk(api::Desk::of(services)));
     }
 
     /// Has it said that services are starting.
     pub fn answer_later(&self) {
-        *self.services.write().unwrap_or_else(PoisonError::into_inner) = Asked::Starting;
+        *self.services.write().unwrap_or_else(PoisonError::into_inner) = Answering::Starting;
     }
 
     /// What was published last.

@@ -186,7 +186,13 @@ impl Follower {
         let (ledger, number) = (self.ledger.clone(), self.next);
         match wait(async move { ledger.passed(number).await })? {
             // It may have been put since it was looked for.
-            Some(_) if wait({ let ledger = self.ledger.clone(); async move { ledger.entry(number).await } })?.is_none() => {
+            Some(_)
+                if wait({
+                    let ledger = self.ledger.clone();
+                    async move { ledger.entry(number).await }
+                })?
+                .is_none() =>
+            {
                 Err(FollowError::Lost(format!("entry {number} of its ledger was cleaned before it was read")))
             }
             _ => Ok(()),
@@ -342,13 +348,12 @@ impl Following {
         while place.entered.front().is_some_and(|(from, ..)| from.less_equal(&moment)) {
             place.within = place.entered.pop_front().map(|(_, entry, written_ms)| (entry, written_ms));
         }
-        match place.entered.front() {
-            None if place.handed == 0 => Within { entries: place.next, until_ms: place.looked_ms, behind: false },
-            _ => {
-                let (entries, until_ms) = place.within.map_or((0, None), |(entry, written_ms)| (entry + 1, Some(written_ms)));
-                Within { entries, until_ms, behind: true }
-            }
+        let (entries, until_ms) = place.within.map_or((0, None), |(entry, written_ms)| (entry + 1, Some(written_ms)));
+        let behind = place.handed > 0 || !place.entered.is_empty();
+        if behind {
+            return Within { entries, until_ms, behind };
         }
+        Within { entries: entries.max(place.next), until_ms: until_ms.max(place.looked_ms), behind }
     }
 
     /// Alerts that were handed over.

@@ -4,10 +4,12 @@
 //! program too: `cargo build --release -p fink -p fink-tests`.
 
 mod epochs;
+mod follow;
 mod late;
 mod live;
 mod load;
 mod path;
+mod replay;
 mod services;
 mod simulator;
 
@@ -40,6 +42,10 @@ enum Mode {
     Commits(load::CommitsArguments),
     /// A backlog beside live alerts: what each costs the other
     Late(late::LateArguments),
+    /// Services in the archive's process and in their own: from append to answer, and what sick ones do to the archive
+    Follow(follow::FollowArguments),
+    /// An archived night read again, against its first reading from Kafka
+    Replay(replay::ReplayArguments),
     /// The simulator: alerts made on one core, sent from disk into a Kafka, and memory over a million
     Simulator(simulator::SimulatorArguments),
     /// Fills a topic of a Kafka that runs with alerts of real size, all different
@@ -68,6 +74,8 @@ fn main() {
         Mode::Memory(arguments) => load::memory(&arguments),
         Mode::Commits(arguments) => load::commits(&arguments),
         Mode::Late(arguments) => late::late(&arguments),
+        Mode::Follow(arguments) => follow::follow(&arguments),
+        Mode::Replay(arguments) => replay::replay(&arguments),
         Mode::Simulator(arguments) => simulator::simulator(&arguments),
         Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Epochs(arguments) => epochs::epochs(&arguments),
