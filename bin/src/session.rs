@@ -88,7 +88,7 @@ impl Session {
             file,
             progress: Progress::start(match service {
                 "simulator" => Deed::Send,
-                FOLLOWERS => Deed::Follow,
+                FOLLOWERS | "replay" => Deed::Follow,
                 _ => Deed::Archive,
             }),
             recent: VecDeque::new(),

@@ -14,6 +14,12 @@ use indicatif::HumanCount;
 
 use crate::allocator::keep_freed;
 use crate::cli::ArchiveArgs;
+use crate::config::resolve::Choices;
+use crate::config::{Configured, Flag, load};
+use crate::follow::run_replay;
+use crate::rundir::RunDir;
+use crate::services::{Chosen, Service};
+use crate::session::Session;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +27,8 @@ Examples:
   fink replay --nights 2026-11-20..2026-11-22            observing nights, both included
   fink replay --topic ztf --offsets 1000..2000           the second offset is excluded
   fink replay --all --digest                             a number that is the same for the same rows
+  fink replay --nights 2026-11-22 --into services        what the services say of one night: asked as ever, by
+                                                         `fink object`, `fink cone`, `fink counts` or over HTTP
 
 Reads the tables at the versions that they have at the start, beside a service that writes them, without cutouts unless
 they are asked for. Says how many alerts came, how fast, and with --digest whether they are the same as others.";
@@ -49,6 +57,16 @@ pub struct ReplayArgs {
     /// Cutouts too
     #[arg(long)]
     cutouts: bool,
+    /// Into services that run in this process, over what is selected and nothing else, until Ctrl-C: services, or some of
+    /// objects, crossmatch, classify, monitor
+    #[arg(long, value_name = "SERVICE", num_args = 1.., conflicts_with_all = ["cutouts", "digest", "threads"])]
+    into: Vec<String>,
+    /// With --into: answer on a port of this machine, or at HOST:PORT [default: a port that is free]
+    #[arg(long, value_name = "PORT", requires = "into")]
+    http: Option<String>,
+    /// With --into: threads that keep the services [default: one a core, at most 4]
+    #[arg(long, value_name = "N", requires = "into")]
+    workers: Option<u64>,
     /// Threads that read [default: one a core, at most 4]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -66,7 +84,7 @@ pub struct ReplayArgs {
 /// When the archive can't be read, or what is asked for can't be.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     keep_freed();
-    let configured = args.archive.load()?;
+    let configured = load(args.archive.config.as_deref(), args.flags())?;
     let archive = store::open(&configured.archive()?, &configured.store()?)?;
     let selection = Selection {
         nights: args.nights.as_deref().map(nights).transpose().context("--nights")?,
@@ -75,6 +93,9 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     };
     if args.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         bail!("--rate: takes a number above 0");
+    }
+    if !args.into.is_empty() {
+        return into(args, &configured, Replay::open(&archive, selection, Wanted::Light)?);
     }
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
     let began = Instant::now();
@@ -109,6 +130,40 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         println!("digest {digest}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Into services of this process.
+fn into(args: &ReplayArgs, configured: &Configured, replay: Replay) -> anyhow::Result<ExitCode> {
+    let services: Vec<Service> = args.into.iter().flat_map(|name| Service::named(name)).collect();
+    if let Some(unknown) = args.into.iter().find(|name| Service::named(name).is_empty()) {
+        bail!("--into: there is no service `{unknown}`; there are services (all), objects, crossmatch, classify, monitor");
+    }
+    let run = configured.follow_run(&Choices { services: Chosen::of(services), ..Choices::default() })?;
+    let names = run.services.chosen.names().join(", ");
+    let session = Session::start(&RunDir::usual(), "replay", "a part of the archive", &run.archive).context("can't catch signals")?;
+    run_replay(&run, (replay, args.rate), &session, |rows, took, address| {
+        let seconds = took.as_secs_f64();
+        if args.json {
+            println!("{}", serde_json::json!({ "rows": rows, "seconds": seconds, "services": names, "http": address.to_string() }));
+        } else {
+            println!(
+                "{} alerts in {seconds:.2} s ({:.0}/s) into {names}; they answer at http://{address}, until Ctrl-C",
+                HumanCount(rows),
+                rows as f64 / seconds.max(1e-6)
+            );
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ReplayArgs {
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = self.archive.flags();
+        let workers = self.workers.map(|n| toml::Value::from(i64::try_from(n).unwrap_or(i64::MAX)));
+        flags.extend(workers.map(|value| Flag { flag: "--workers", section: "run", key: "workers", value }));
+        flags.extend(self.http.as_deref().map(|at| Flag { flag: "--http", section: "run", key: "http", value: at.into() }));
+        flags
+    }
 }
 
 /// `A..B` or `A`, both nights included, in days since 1970.

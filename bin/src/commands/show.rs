@@ -78,7 +78,7 @@ fn table(running: &[Status], now_ms: i64) -> String {
             HumanCount(figures.rejected).to_string(),
             match (figures.last_commit_ms, status.service.as_str()) {
                 (Some(at), _) => format!("{} ago", ago(now_ms - at)),
-                (None, FOLLOWERS) => "-".to_owned(),
+                (None, FOLLOWERS | "replay") => "-".to_owned(),
                 (None, _) => "none yet".to_owned(),
             },
             status.output.clone(),

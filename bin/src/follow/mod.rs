@@ -63,7 +63,7 @@ pub fn run_services(run: &FollowRun, session: &Session) -> anyhow::Result<Figure
     // Once more for each time that the archive went on without us.
     while let Some((replay, follower)) = open(run, &over, &mut |why| tell(&Figures { trouble: Some(why), ..Figures::default() }))? {
         last = Moment::new(last.epoch.max(follower.moment().epoch), last.tick.max(follower.moment().tick));
-        let running = Running::start(run, replay, follower, last)?;
+        let running = Running::start(run, (replay, None), Some(follower), last)?;
         board.answer_by(Some(&running.services));
         let mut reported: Option<Instant> = None;
         let lost = loop {
@@ -89,6 +89,52 @@ pub fn run_services(run: &FollowRun, session: &Session) -> anyhow::Result<Figure
     drop(server);
     session.report(&figures);
     Ok(figures)
+}
+
+/// Answers of a part of an archive, as it was when it was opened, read at so many alerts a second at most. `done` is told once, when
+/// the answers know all of it: how many alerts, in how long, and where they are given. Then it goes on answering until the
+/// session is asked to stop.
+///
+/// # Errors
+/// As [`run_services`]; also when the archive can't be read to its end.
+pub fn run_replay(
+    run: &FollowRun,
+    (replay, rate): (Replay, Option<f64>),
+    session: &Session,
+    done: impl FnOnce(u64, Duration, SocketAddr),
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let board = Board::default();
+    let address = run.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let server = Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"))?;
+    session.serve(server.address(), &run.services.chosen.names());
+    let running = Running::start(run, (replay, rate), None, Moment::default())?;
+    board.answer_by(Some(&running.services));
+    let (mut done, mut reported) = (Some(done), None::<Instant>);
+    let mut failed = None;
+    while !session.stopping() {
+        let stand = running.services.reader.stand();
+        failed = stand.failed;
+        if failed.is_some() {
+            break;
+        }
+        if stand.complete
+            && let Some(done) = done.take()
+        {
+            done(stand.history.map_or(0, |(read, _)| read), began.elapsed(), server.address());
+        }
+        if reported.is_none_or(|at| at.elapsed() >= REPORT) {
+            let mut figures = running.figures();
+            figures.messages = figures.services.as_ref().and_then(|stand| stand.history).map_or(0, |(read, _)| read);
+            session.report(&figures);
+            board.publish(&figures);
+            reported = Some(Instant::now());
+        }
+        std::thread::sleep(LOOK);
+    }
+    running.stop()?;
+    drop(server);
+    failed.map_or(Ok(()), |why| Err(anyhow!("the archive can't be read: {why}")))
 }
 
 /// Opens the archive; waits for one where there is none yet. `None`: it was asked to stop meanwhile.
@@ -117,9 +163,10 @@ struct Running {
 }
 
 impl Running {
-    fn start(run: &FollowRun, replay: Replay, follower: Follower, last: Moment) -> anyhow::Result<Self> {
-        let services = Arc::new(Services::over(&run.services, replay, run.workers)?);
-        let (following, inlet, thread) = Following::start(follower)?;
+    /// Over a history, read at so many alerts a second at most, and what follows it, if anything does.
+    fn start(run: &FollowRun, (replay, rate): (Replay, Option<f64>), follower: Option<Follower>, last: Moment) -> anyhow::Result<Self> {
+        let services = Arc::new(Services::over(&run.services, replay, rate, run.workers)?);
+        let (following, inlet, thread) = follower.map_or_else(Following::nothing, Following::start)?;
         let (budget, end, closed) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), Arc::new(Mutex::new(last)));
         let waits = inlet.clone();
         let yields: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || waits.waiting().0 > LIVE_WAITS);
@@ -157,7 +204,7 @@ impl Running {
 
     fn figures(&self) -> Figures {
         let mut stand = self.services.reader.stand();
-        if let Some(moment) = self.services.reader.closed() {
+        if let Some(moment) = self.services.reader.closed().filter(|_| self.following.is_at_work()) {
             let within = self.following.within(moment);
             (stand.entries, stand.until_ms) = (Some(within.entries), within.until_ms);
         }

@@ -69,18 +69,18 @@ impl Services {
     /// When a catalogue or the archive can't be read.
     pub fn start(run: &ServicesRun, archive: &Archive, workers: usize) -> anyhow::Result<Self> {
         let replay = Replay::open(archive, Selection::default(), Wanted::Light).context("the services can't read the archive")?;
-        Self::over(run, replay, workers)
+        Self::over(run, replay, None, workers)
     }
 
-    /// As [`Services::start`], with a history that was opened already.
+    /// As [`Services::start`], with a history that was opened already, read at so many alerts a second at most.
     ///
     /// # Errors
     /// When a catalogue can't be read, or no thread can be had.
-    pub fn over(run: &ServicesRun, replay: Replay, workers: usize) -> anyhow::Result<Self> {
+    pub fn over(run: &ServicesRun, replay: Replay, rate: Option<f64>, workers: usize) -> anyhow::Result<Self> {
         let rows = if run.chosen.has(Service::Crossmatch) { load(&run.catalogues)? } else { Vec::new() };
         let (history, thread) = if replay.rows() > 0 {
             tracing::info!(alerts = replay.rows(), "services read the archive's history, beside what comes now");
-            let (history, inlet, thread) = History::start(replay, HISTORY_THREADS)?;
+            let (history, inlet, thread) = History::start(replay, HISTORY_THREADS, rate)?;
             (Some((history, inlet)), Some(thread))
         } else {
             (None, None)

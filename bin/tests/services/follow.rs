@@ -121,6 +121,14 @@ fn followers_answer_as_services_in_the_archives_process_do() {
     kill(first);
     let first = start(folder, "services", &["services", "--workers", "1"]);
     assert_eq!(timeless(counts(folder, "services", rows)), first_told);
+    // Replayed into services of its own, it comes to the same; and a part of it to that part.
+    let replay = fink(folder).args(["replay", "--all", "--archive", "./archive", "--into", "services"]).stdout(Stdio::null()).spawn();
+    assert_eq!(timeless(counts(folder, "replay", rows)), first_told);
+    stop(replay.expect("it starts"));
+    let part = ["replay", "--topic", "simulator", "--offsets", "100..150", "--archive", "./archive", "--rate", "100", "--into", "monitor"];
+    let replay = fink(folder).args(part).stdout(Stdio::null()).spawn();
+    counts(folder, "replay", 4 * 50);
+    stop(replay.expect("it starts"));
     let shown = String::from_utf8_lossy(&run(folder, &["show"]).stdout).into_owned();
     assert!(shown.contains("are in the answers") && shown.contains("counts  "), "{shown}");
     assert!(run(folder, &["stop", "counts"]).status.success());

@@ -283,6 +283,25 @@ impl Following {
         Ok((following, inlet, thread))
     }
 
+    /// Follows nothing: for a replay of what is there.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn nothing() -> std::io::Result<(Self, Inlet<Added>, JoinHandle<()>)> {
+        let (outlet, inlet) = queue(BOUNDS);
+        let following = Self::default();
+        let own = following.clone();
+        let wait = move || {
+            while !own.stopped() {
+                std::thread::sleep(PATIENCE);
+            }
+            // Until then nothing has ended.
+            drop(outlet);
+        };
+        let thread = std::thread::Builder::new().name("follow".into()).spawn(wait)?;
+        Ok((following, inlet, thread))
+    }
+
     fn run(&self, mut follower: Follower, outlet: &Outlet<Added>) {
         while !self.stopped() {
             let began_ms = now_ms();
@@ -354,6 +373,12 @@ impl Following {
             return Within { entries, until_ms, behind };
         }
         Within { entries: entries.max(place.next), until_ms: until_ms.max(place.looked_ms), behind }
+    }
+
+    /// Whether there is anything that it follows.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        self.place().next > 0
     }
 
     /// Alerts that were handed over.

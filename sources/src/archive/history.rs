@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fink_dataflow::alerts::AlertBatch;
 
@@ -43,17 +43,20 @@ struct Shared {
     stop: AtomicBool,
     rows: AtomicU64,
     total: u64,
+    /// Rows a second at most.
+    rate: Option<f64>,
     reading: Mutex<Reading>,
 }
 
 impl History {
-    /// Reads a replay on so many threads, and hands its batches to whoever draws them.
+    /// Reads a replay on so many threads, at so many rows a second at most, and hands its batches to whoever draws them.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(replay: Replay, threads: usize) -> std::io::Result<(Self, Inlet<AlertBatch>, JoinHandle<()>)> {
+    pub fn start(replay: Replay, threads: usize, rate: Option<f64>) -> std::io::Result<(Self, Inlet<AlertBatch>, JoinHandle<()>)> {
         let (outlet, inlet) = queue(BOUNDS);
-        let shared = Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(0), total: replay.rows(), reading: Mutex::default() };
+        let shared =
+            Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(0), total: replay.rows(), rate, reading: Mutex::default() };
         let history = Self { shared: Arc::new(shared) };
         let own = history.clone();
         let thread = std::thread::Builder::new().name("history".into()).spawn(move || own.read(replay, threads, outlet))?;
@@ -63,13 +66,16 @@ impl History {
     /// One that others read: so far is it.
     #[must_use]
     pub fn elsewhere(reading: Reading, rows: u64) -> Self {
-        let shared = Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(rows), total: rows, reading: Mutex::new(reading) };
+        let shared =
+            Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(rows), total: rows, rate: None, reading: Mutex::new(reading) };
         Self { shared: Arc::new(shared) }
     }
 
     fn read(&self, replay: Replay, threads: usize, outlet: Outlet<AlertBatch>) {
+        let began = Instant::now();
         let read = replay.run(threads, |batch| {
             let rows = batch.places.len() as u64;
+            self.pace(began);
             let mut waiting = batch;
             while !self.stopped() {
                 match outlet.send(waiting, PATIENCE) {
@@ -89,6 +95,15 @@ impl History {
         };
         // Before the outlet is dropped: who sees the end sees what end it is.
         *self.shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+    }
+
+    /// Waits until the rate has room for what comes next.
+    fn pace(&self, began: Instant) {
+        let Some(rate) = self.shared.rate else { return };
+        let due = Duration::try_from_secs_f64(self.shared.rows.load(Ordering::Relaxed) as f64 / rate).unwrap_or(Duration::MAX);
+        while !self.stopped() && began.elapsed() < due {
+            std::thread::sleep(PATIENCE.min(due.saturating_sub(began.elapsed())));
+        }
     }
 
     fn stopped(&self) -> bool {
