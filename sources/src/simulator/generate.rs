@@ -154,6 +154,23 @@ mod tests {
         assert_ne!(Generator::new(&other).message(0, 0), all[&(0, 0)]);
     }
 
+    /// The bytes are part of a stream's identity: an archive goes on with it years later, on another machine.
+    #[test]
+    fn the_bytes_are_those_that_they_always_were() {
+        let golden = [
+            ("ZTF small", AlertOptions::small(Telescope::Ztf), 0x96a6_6cc5_8065_9fc6),
+            ("ZTF full", AlertOptions::full(Telescope::Ztf), 0x8a45_4b35_6263_ec8e),
+            ("LSST full", AlertOptions::full(Telescope::Lsst), 0x1b5d_6a7a_3181_13c0),
+        ];
+        for (name, alerts, golden) in golden {
+            let mut generator = Generator::new(&config(alerts));
+            let mut all = Vec::new();
+            (0..30).for_each(|number| all.extend(generator.tell(number * 37, Edition::First).0));
+            let found = xxhash_rust::xxh3::xxh3_64(&all);
+            assert_eq!(found, golden, "{name} {found:#018x}: other bytes are another generator: give GENERATOR a new number with it");
+        }
+    }
+
     #[test]
     fn a_bare_datum_is_what_the_container_holds() {
         let bare = AlertOptions { framing: Framing::Datum, ..AlertOptions::small(Telescope::Ztf) };
