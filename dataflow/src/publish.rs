@@ -26,10 +26,10 @@ pub fn published<'s, D: Clone + Ord + 'static>(
 ) -> StreamVec<'s, Moment, Infallible> {
     updates.unary_frontier::<CapacityContainerBuilder<Vec<Infallible>>, _, _, _>(Pipeline, "published", move |capability, _info| {
         drop(capability);
-        let mut waiting = Waiting { updates: Vec::new(), fold_at: FOLD, last: None };
+        let mut waiting = Waiting::default();
         let mut over = false;
         move |(input, frontier), _output| {
-            input.for_each_stamp(|_, data| data.for_each(|updates| waiting.updates.append(updates)));
+            input.for_each_stamp(|_, data| data.for_each(|updates| waiting.add(updates)));
             // The order of the fields is that of epochs first: the least element is the live one.
             match frontier.frontier().iter().min() {
                 Some(open) => {
@@ -48,15 +48,44 @@ pub fn published<'s, D: Clone + Ord + 'static>(
 }
 
 /// Updates that are not final yet.
-struct Waiting<D> {
+pub struct Waiting<D> {
     updates: Vec<(D, Moment, isize)>,
     fold_at: usize,
     last: Option<Moment>,
 }
 
+impl<D> Default for Waiting<D> {
+    fn default() -> Self {
+        Self { updates: Vec::new(), fold_at: FOLD, last: None }
+    }
+}
+
 impl<D: Clone + Ord> Waiting<D> {
+    /// Adds updates, and leaves none of them.
+    pub fn add(&mut self, updates: &mut Vec<(D, Moment, isize)>) {
+        self.updates.append(updates);
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.updates.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.updates.is_empty()
+    }
+
+    /// The latest tick of those that are of no later epoch than this.
+    #[must_use]
+    pub fn last_tick(&self, epoch: u32) -> Option<u64> {
+        self.updates.iter().filter(|(_, time, _)| time.epoch <= epoch).map(|(_, time, _)| time.tick).max()
+    }
+
     /// What becomes final when live data is open at `open`, and the Moment of it; `None` where that is no news.
-    fn closed(&mut self, open: Moment) -> Option<(Moment, Vec<(D, isize)>)> {
+    pub fn closed(&mut self, open: Moment) -> Option<(Moment, Vec<(D, isize)>)> {
         let moment = Moment::new(open.epoch, open.tick.checked_sub(1)?);
         if self.last.is_some_and(|last| last == moment || !last.less_equal(&moment)) {
             return None;

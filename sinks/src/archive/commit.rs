@@ -70,6 +70,8 @@ pub struct Edit {
     pub moved: Vec<(Log, Tally)>,
     /// Coverage that it adds.
     pub covered: Coverage,
+    /// The latest Moment that its rows tell of: a later process goes on after it.
+    pub moment: Moment,
 }
 
 /// A part of an [`Edit`].

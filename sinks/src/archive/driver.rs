@@ -357,7 +357,7 @@ fn heartbeat(ledger: &Arc<Ledger>, shared: &Arc<Shared>, driver: &Receiver<Arc<E
 }
 
 /// An error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -221,6 +221,7 @@ impl<'a> Body<'a> {
         let (edits, moved, note) = match self.edit.take() {
             Some(edit) => {
                 self.covered.merge(&edit.covered);
+                self.moment = self.moment.join(&edit.moment);
                 for (log, tally) in edit.tallies {
                     *self.tallies.entry(log).or_default() += tally;
                 }

@@ -36,7 +36,7 @@ pub mod committer;
 #[cfg(test)]
 mod committer_tests;
 pub mod compacting;
-mod driver;
+pub(crate) mod driver;
 pub mod encode;
 pub mod fence;
 pub mod files;

@@ -26,7 +26,7 @@ pub const GROUP_BYTES_MAX: usize = 128 << 20;
 pub const COARSE_ROWS: usize = 256;
 
 /// Columns that people filter on, wherever they stand outside of lists; in lower case.
-const FILTERED: [&str; 32] = [
+const FILTERED: [&str; 34] = [
     "alertid",
     "band",
     "candid",
@@ -36,6 +36,7 @@ const FILTERED: [&str; 32] = [
     "diaobjectid",
     "diasourceid",
     "drb",
+    "epoch",
     "fid",
     "field",
     "filtername",
@@ -57,6 +58,7 @@ const FILTERED: [&str; 32] = [
     "ra",
     "rb",
     "ssobjectid",
+    "tick",
     "topic",
     "visit",
 ];

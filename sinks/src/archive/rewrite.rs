@@ -134,11 +134,15 @@ fn name(generation: u64, folder: &str, files: &[DataFile]) -> String {
     let first = files.first().and_then(|file| file.path.rsplit('/').next()).unwrap_or_default();
     // `<generation>-<topic>-<partition>-<offset>-<uuid>.parquet`
     let place = first.split_once('-').and_then(|(_, rest)| rest.rsplit_once('-')).map_or("merged", |(place, _)| place);
-    format!("{folder}/{generation}-{place}-{}.parquet", Uuid::new_v4().simple())
+    let slash = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{slash}{generation}-{place}-{}.parquet", Uuid::new_v4().simple())
 }
 
 /// Gives all rows of a file, with the table's columns.
-fn read(
+///
+/// # Errors
+/// When the store fails, the file is not what its table says, or `give` fails.
+pub(crate) fn read(
     archive: &Archive,
     table: &str,
     file: &DataFile,
@@ -301,7 +305,10 @@ async fn abort(parts: WriteMultipart) {
 }
 
 /// The rows with these columns: by name, missing ones null.
-fn fit_batch(batch: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+///
+/// # Errors
+/// When a column is of a type that can't become the one wanted.
+pub(crate) fn fit_batch(batch: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let all = StructArray::from(batch.clone());
     let arrays = columns.fields().iter().map(|field| fit_field(&all, field));
     RecordBatch::try_new(Arc::clone(columns), arrays.collect::<Result<_, _>>()?)

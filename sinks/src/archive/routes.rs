@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Fields, SchemaRef};
 use delta_kernel::schema::StructType;
 use fink_dataflow::alerts::{Form, WriterSchema};
 use fink_dataflow::table::entry::{Route, State};
@@ -36,6 +36,17 @@ pub struct RouteError {
     /// Why.
     #[source]
     pub source: TypesError,
+}
+
+/// Why a table can't have the columns that are declared for it.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclareError {
+    /// Delta has no such columns.
+    #[error(transparent)]
+    Types(#[from] TypesError),
+    /// It has others.
+    #[error("table {0} has columns of these names and other types: columns are added, never changed; give the new ones another name")]
+    Changed(Arc<str>),
 }
 
 /// How files of one writer's schema are written.
@@ -70,6 +81,8 @@ pub struct Routes {
 struct Inner {
     routes: BTreeMap<Arc<str>, Route>,
     tables: BTreeMap<Arc<str>, Known>,
+    /// Tables that hold no alerts: their schemas, and the same as Delta's JSON.
+    others: BTreeMap<Arc<str>, (StructType, String)>,
     shapes: HashMap<Arc<str>, Arc<TableShape>>,
     /// The schemas met, as the surveys wrote them, by fingerprint.
     texts: HashMap<Arc<str>, Arc<str>>,
@@ -87,13 +100,39 @@ impl Routes {
     /// # Errors
     /// When the state holds a table schema that is none.
     pub fn new(state: &State) -> Result<Self, TypesError> {
-        let mut tables = BTreeMap::new();
+        let (mut tables, mut others) = (BTreeMap::new(), BTreeMap::new());
         for (table, known) in state.tables.iter().filter(|(table, _)| &***table != rejects::TABLE) {
             let schema = types::from_json(&known.schema)?;
-            let Some(names) = Names::of_table(&schema) else { continue };
+            let Some(names) = Names::of_table(&schema) else {
+                others.insert(Arc::clone(table), (schema, known.schema.clone()));
+                continue;
+            };
             tables.insert(Arc::clone(table), Known { schema, json: known.schema.clone(), names });
         }
-        Ok(Self { inner: Mutex::new(Inner { routes: state.routes.clone(), tables, shapes: HashMap::new(), texts: HashMap::new() }) })
+        let (shapes, texts) = (HashMap::new(), HashMap::new());
+        Ok(Self { inner: Mutex::new(Inner { routes: state.routes.clone(), tables, others, shapes, texts }) })
+    }
+
+    /// Gives a table that holds no alerts these columns, beside those that it had before. Returns the columns of its files;
+    /// it is not partitioned.
+    ///
+    /// # Errors
+    /// When Delta has no such columns, or the table has others of these names.
+    pub fn declare(&self, table: &Arc<str>, columns: &Fields) -> Result<SchemaRef, DeclareError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = types::of_columns(columns)?;
+        let (schema, json) = match inner.others.get(table) {
+            Some((known, json)) => {
+                let merged = types::merge(known, &new).ok_or_else(|| DeclareError::Changed(Arc::clone(table)))?;
+                // Unchanged schemas keep their text, whoever wrote it.
+                let json = if merged == *known { json.clone() } else { types::to_json(&merged)? };
+                (merged, json)
+            }
+            None => (new.clone(), types::to_json(&new)?),
+        };
+        let columns = Arc::new(types::file_schema(&schema, &[])?);
+        inner.others.insert(Arc::clone(table), (schema, json));
+        Ok(columns)
     }
 
     /// Where the rows of a schema go, and how they are written. The first call for a schema decides.
@@ -124,7 +163,9 @@ impl Routes {
         if table == rejects::TABLE {
             return Some(rejects::schema_json());
         }
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).tables.get(table).map(|known| known.json.clone())
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = || inner.others.get(table).map(|(_, json)| json.clone());
+        inner.tables.get(table).map(|known| known.json.clone()).or_else(other)
     }
 
     /// What an entry that touches these tables must carry besides its files. Ask it after the groups were closed whose
@@ -139,7 +180,10 @@ impl Routes {
             let (json, partition_columns) = match inner.tables.get(table) {
                 Some(known) => (known.json.clone(), known.names.partition_columns()),
                 None if &**table == rejects::TABLE => (rejects::schema_json(), rejects::partition_columns()),
-                None => continue,
+                None => match inner.others.get(table) {
+                    Some((_, json)) => (json.clone(), Vec::new()),
+                    None => continue,
+                },
             };
             if state.tables.get(table).is_none_or(|is| is.schema != json) {
                 pending.schemas.insert(Arc::clone(table), (json, partition_columns));

@@ -79,7 +79,8 @@ impl Uploader {
     }
 }
 
-async fn persist(archive: &Archive, stuck: &Stuck, mut file: ClosedFile) -> (Arc<str>, DataFile) {
+/// Stores a file, under one name or another.
+pub(crate) async fn persist(archive: &Archive, stuck: &Stuck, mut file: ClosedFile) -> (Arc<str>, DataFile) {
     let mut waits = WAITS_MS.iter().chain(std::iter::repeat(&WAITS_MS[WAITS_MS.len() - 1]));
     let mut failures = 0;
     let put_max = archive.patience() + Duration::from_secs(file.file.size / BYTES_A_SECOND_MIN);
