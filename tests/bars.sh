@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs follow replay simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs follow replay simulator score readers kills takeover hdfs s3 disk spine faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -144,6 +144,7 @@ for name in "${names[@]}"; do
       cargo test -q -p fink-dataflow --lib of_six_racing
     tests/servers/s3.sh stop "$folder/s3"
     ;;
+  tables) passes "tables of answers, at every version, over 20 kills" cargo test -q -p fink --test services at_every_version -- --nocapture ;;
   spine) whole "registry, rejects, identity, holes, schemas, deadly messages" --skip kills --skip readers --skip hdfs --skip s3 --skip takeover ;;
   hdfs) whole "HDFS: data node killed, NameNode killed" hdfs:: ;;
   disk) whole "local disk full" disk:: ;;

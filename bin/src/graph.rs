@@ -29,6 +29,7 @@ use fink_operators::decode::SchemaBook;
 use fink_operators::decode::decode;
 use fink_sinks::archive::operator::archive;
 use fink_sinks::archive::writer::WriterHandle;
+use fink_sinks::outputs::Durable;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
@@ -66,6 +67,8 @@ pub struct Probes {
     pub durable: ProbeHandle<Moment>,
     /// Where the worker answers for the services; it must be attended to.
     pub desk: Option<Desk>,
+    /// Tells the tables of answers what is durable; it must be attended to.
+    pub watch: Option<Durable>,
 }
 
 /// Builds the graph on a worker; the probe tells what is durable.
@@ -94,6 +97,8 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
             all_asks.push(asks);
         }
 
+        let seat_of = |parts: &ServiceParts| parts.tables.as_ref().map(|tables| tables.seat.clone());
+        let watch = chosen.as_ref().and_then(seat_of).map(|seat| seat.durable(durable.clone()));
         let desk = chosen.map(|mut parts| {
             let history = parts.history.take().map(|seat| {
                 let (history, asks) = late(scope, beats.clone(), seat);
@@ -103,6 +108,6 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
             services(scope, all_decoded, history, parts)
         });
         scope.concatenate(all_asks).connect_loop(asking);
-        Probes { live: closed, late: left, durable, desk }
+        Probes { live: closed, late: left, durable, desk, watch }
     })
 }

@@ -17,6 +17,7 @@ use fink_sinks::archive::compacting::CompactionOptions;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::upload::Stuck;
 use fink_sinks::archive::writer::{self, Shared, WriterHandle, WriterOptions, WriterThread};
+use fink_sinks::outputs::Durable;
 use fink_sources::lanes::Lane;
 use fink_sources::progress::ReaderState;
 use fink_sources::queue::Inlet;
@@ -91,7 +92,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         graph.lags.note(&progress, run.lanes);
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             figures.standing = Some(graph.gauges.stand(&progress, &mut trend));
-            figures.services = graph.services.as_ref().map(|services| services.reader.stand()).or_else(|| run.services.none());
+            figures.services = graph.services.as_ref().map(|services| services.stand()).or_else(|| run.services.none());
             session.report(&figures);
             board.publish(&figures);
             reported = Some(Instant::now());
@@ -133,7 +134,9 @@ impl Running {
         let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run, &lags))?;
         let keeper = Arc::new(committer.clone());
         // Before anything new is read: what the archive holds now is the services' history.
-        let services = (!run.services.chosen.is_empty()).then(|| Services::start(&run.services, &archive, run.workers)).transpose()?;
+        let services =
+            (!run.services.chosen.is_empty()).then(|| Services::start(&run.services, &archive, run.workers, &committer, &routes));
+        let services = services.transpose()?;
         let services = services.map(Arc::new);
         let input::Opened { source, another, rules } = input::source(run, &*keeper)?;
         let (book, schemas) = input::schemas(run)?;
@@ -192,6 +195,7 @@ impl Running {
             while !probes.durable.done() {
                 worker.step_or_park(None);
                 probes.desk.iter_mut().for_each(Desk::attend);
+                probes.watch.iter_mut().for_each(Durable::note);
                 seen.lock().unwrap_or_else(PoisonError::into_inner).note(&probes);
             }
         })
@@ -223,6 +227,7 @@ impl Running {
         for writer in self.writers {
             writer.join().context("a writer failed")?;
         }
+        self.services.iter().for_each(|services| services.publish());
         self.gauges.committer.clone().stop()?;
         Ok(self.gauges.read(&progress))
     }

@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::DataFile;
-use fink_dataflow::table::marks::marked;
+use fink_dataflow::table::marks::{is_output, marked};
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::wait;
 use fink_dataflow::{Intervals, Log};
@@ -56,11 +56,14 @@ impl LogRows {
 }
 
 impl Rows {
-    /// Reads the rows of a table.
+    /// Reads the rows of a table; those of a service's answers stand for no message, and are left out.
     ///
     /// # Errors
     /// When a file can't be read.
     pub fn read(&mut self, archive: &Archive, table: &TableFiles) -> anyhow::Result<()> {
+        if is_output(&table.name) {
+            return Ok(());
+        }
         let names = names(&table.schema);
         let logs = if table.name.as_ref() == "rejects" { &mut self.rejects } else { &mut self.alerts };
         for files in table.files.chunks(AT_A_TIME) {

@@ -291,6 +291,10 @@ section! {
     ServicesSection = "services" {
         /// Two surveys' objects are associated if they are no farther from each other than so many arcseconds.
         associate_arcsec: f64 = Default("1.5"),
+        /// Whether what they know is written to tables beside the alerts, services/NAME in the archive.
+        tables: bool = Default("true"),
+        /// How often, in seconds: what changed since the last time is one commit.
+        tables_every_s: f64 = Default("30.0"),
         /// Catalogues whose first carried column is a class, those that count most first.
         classes: Vec<String> = Default("[]"),
         /// Catalogues that objects are looked up in, by name; read at the start. For each: path (.parquet, .csv, .fits, .vot),

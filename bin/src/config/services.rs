@@ -1,6 +1,7 @@
 //! Makes the settings of the services of a configuration: which catalogues, and how they are read.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fink_operators::catalogue::{CatalogueId, Layout, MotionColumns, PositionFormat};
 
@@ -38,7 +39,12 @@ impl Configured {
         if services.associate_arcsec > 3_600.0 {
             return Err(self.wrong("services.associate_arcsec", "is more than a degree"));
         }
-        Ok(ServicesRun { chosen: chosen.clone(), catalogues, types, associate_arcsec: services.associate_arcsec, left_out: None })
+        if !(services.tables_every_s >= 1.0 && services.tables_every_s <= 86_400.0) {
+            return Err(self.wrong("services.tables_every_s", "is not between a second and a day"));
+        }
+        let tables_every = services.tables.then(|| Duration::from_secs_f64(services.tables_every_s));
+        let (chosen, associate_arcsec) = (chosen.clone(), services.associate_arcsec);
+        Ok(ServicesRun { chosen, catalogues, types, associate_arcsec, tables_every, left_out: None })
     }
 }
 

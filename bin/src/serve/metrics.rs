@@ -60,6 +60,14 @@ pub(super) fn text(figures: &Figures) -> String {
             "1 where the archive's history can't be read.",
             plain(u64::from(services.failed.is_some())),
         );
+        if let Some(tables) = &services.tables {
+            page.figure("tables_rows_total", "counter", "Rows written to the services' tables.", plain(tables.rows));
+            let about = "1 when the services' tables are exact at a Moment of this process.";
+            page.figure("tables_exact", "gauge", about, plain(u64::from(tables.moment.is_some())));
+            page.figure("tables_waiting", "gauge", "Changes that wait for the services' tables.", plain(tables.waiting));
+            let failed = plain(tables.failed.len() as u64 + u64::from(tables.trouble.is_some()));
+            page.figure("tables_failed", "gauge", "The services' tables that can't be written.", failed);
+        }
     }
     let Some(standing) = &figures.standing else { return page.text };
     let lanes = || standing.lanes.iter().map(|lane| (label(&[("lane", lane.lane.as_str())]), lane));
@@ -98,7 +106,8 @@ mod tests {
         let lane = LaneStanding { lane: "live".to_owned(), behind: 7, archived_until_ms: Some(2_500), ..LaneStanding::default() };
         let log = LogStanding { topic: "a\"b".to_owned(), partition: 3, held: (1, 9), archived_to: 5, ..LogStanding::default() };
         let standing = Standing { lanes: vec![lane], logs: vec![log], ..Standing::default() };
-        let services = Stand { complete: true, history: Some((4, 8)), ..Stand::default() };
+        let tables = Some(fink_sinks::outputs::Stand { rows: 9, moment: Some("0.4".to_owned()), ..Default::default() });
+        let services = Stand { complete: true, history: Some((4, 8)), tables, ..Stand::default() };
         let text = text(&Figures { archived: 12, standing: Some(standing), services: Some(services), ..Figures::default() });
         for line in [
             "fink_messages_total{became=\"archived\"} 12",
@@ -106,6 +115,8 @@ mod tests {
             "fink_archived_until_timestamp_seconds{lane=\"live\"} 2.5",
             "fink_services_complete 1",
             "fink_services_history{alerts=\"all\"} 8",
+            "fink_tables_rows_total 9",
+            "fink_tables_exact 1",
             "fink_log_archived_to{topic=\"a\\\"b\",partition=\"3\"} 5",
         ] {
             assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");

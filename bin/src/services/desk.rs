@@ -245,6 +245,9 @@ pub struct Stand {
     /// All that was committed by then is in the answers, in milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<i64>,
+    /// How far their tables are, if they are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<fink_sinks::outputs::Stand>,
 }
 
 impl Stand {
@@ -271,6 +274,7 @@ impl Stand {
             true => format!("services: all alerts archived up to {until} are in the answers"),
             false => format!("services: alerts archived from the start up to {until} are in the answers"),
         }));
+        lines.extend(self.tables.iter().flat_map(fink_sinks::outputs::Stand::lines));
         lines
     }
 }
@@ -295,6 +299,13 @@ impl Reader {
     #[must_use]
     pub fn closed(&self) -> Option<Moment> {
         self.shared.state().floor()
+    }
+
+    /// Whether what is answered of a Moment knows all that was archived before this process.
+    #[must_use]
+    pub fn knows_all(&self, moment: Moment) -> bool {
+        let state = self.shared.state();
+        state.read && state.past.less_equal(&moment)
     }
 
     /// The right to ask at the last Moment that all workers have closed.

@@ -16,6 +16,7 @@
 //! | [`answers`] | what is told of it, as JSON |
 //! | [`catalogues`] | catalogues' files as rows |
 //! | [`start`] | what a run of services needs |
+//! | [`tables`] | what is kept of it as tables of the archive |
 //! | `trial` | a service that misbehaves, for tests |
 //!
 //! Nothing of the archive depends on any of it: the archive's frontiers do not see the services', and a chunk of messages is
@@ -25,6 +26,7 @@ pub mod answers;
 pub mod catalogues;
 pub mod desk;
 pub mod start;
+pub mod tables;
 mod trial;
 pub mod views;
 
@@ -50,6 +52,7 @@ use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 use timely::progress::Timestamp;
 
 use desk::{Desk, Seat};
+use tables::{Count, Tables};
 
 /// A service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
@@ -133,6 +136,8 @@ pub struct ServiceParts {
     pub history: Option<LateSeat<Inlet<AlertBatch>>>,
     /// Where questions come in.
     pub seat: Seat,
+    /// Where answers are kept as tables; `None`: they are not.
+    pub tables: Option<Tables>,
 }
 
 /// What is kept for readers.
@@ -172,7 +177,7 @@ pub fn services<'s>(
     past: Option<Past<'s>>,
     parts: ServiceParts,
 ) -> Desk {
-    let ServiceParts { chosen, rows, types, associate_arcsec, history: _, seat } = parts;
+    let ServiceParts { chosen, rows, types, associate_arcsec, history: _, seat, tables } = parts;
     let answered = ProbeHandle::new();
     let mut lit: Vec<_> = decoded.into_iter().map(|decoded| light(decoded, |decoded: &Decoded| &decoded.alerts)).collect();
     let read = past.map(|past| {
@@ -182,26 +187,39 @@ pub fn services<'s>(
     });
     let (alerts, unlit): (Vec<_>, Vec<_>) = lit.into_iter().unzip();
     let (alerts, unlit) = (trial::trial(scope.concatenate(alerts)), scope.concatenate(unlit));
+    let mut counted = Vec::new();
     let mut traces = Traces { types: Arc::clone(&types), ..Traces::default() };
 
     if chosen.has(Service::Monitor) {
         let counters = monitor(alerts.clone()).concat(unlit.as_collection()).arrange_by_key_named("counters by night");
+        if tables.is_some() {
+            counted.push(counters.clone().as_collection(|night, counter| Count::Counter(*night, counter.clone())));
+        }
         counters.stream.probe_with(&answered);
         traces.counters = Some(counters.trace);
     }
     if chosen.has(Service::Objects) {
         let objects = objects(alerts);
+        tables.iter().for_each(|tables| tables.objects(&objects.summaries));
         let places = places(&objects.summaries);
         if chosen.has(Service::Crossmatch) {
             let associations = associations(&places, associate_arcsec).arrange_by_key_named("associations by object");
             // There from the beginning, and unchanged: a stream that has ended holds nothing back.
             let rows = rows.into_iter().map(|row| (row, Moment::minimum(), 1)).to_stream(scope).as_collection();
             let found = matches(&places, rows);
+            if let Some(tables) = &tables {
+                tables.matches(found.clone());
+                tables.associations(associations.clone().as_collection(|object, other| (*object, other.clone())));
+            }
             let matches = if chosen.has(Service::Classify) {
                 let classified = classify::classify(&objects.summaries, found, &types);
+                tables.iter().for_each(|tables| tables.classes(classified.classes.clone()));
                 let counts = classify::counts(classified.classes);
                 let classes =
                     counts.map(|counted| (counted.night, (counted.survey, counted.class))).arrange_by_key_named("classes by night");
+                if tables.is_some() {
+                    counted.push(classes.clone().as_collection(|night, class| Count::Class(*night, class.clone())));
+                }
                 classes.stream.probe_with(&answered);
                 traces.classes = Some(classes.trace);
                 classified.matches
@@ -217,6 +235,11 @@ pub fn services<'s>(
         places.stream.probe_with(&answered);
         traces.entries = Some(objects.entries.trace);
         (traces.summaries, traces.places) = (Some(objects.summaries.trace), Some(places.trace));
+    }
+    if let Some(tables) = tables
+        && chosen.has(Service::Monitor)
+    {
+        tables.counts(differential_dataflow::collection::concatenate(scope, counted));
     }
     Desk::new(scope, seat, traces, answered, read)
 }

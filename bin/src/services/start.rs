@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use fink_dataflow::alerts::AlertBatch;
@@ -10,12 +11,16 @@ use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
 use fink_dataflow::table::Archive;
 use fink_operators::catalogue::{CatalogueId, Row};
+use fink_sinks::archive::committer::Committer;
+use fink_sinks::archive::routes::Routes;
+use fink_sinks::outputs::{Outputs, OutputsOptions, OutputsParts};
 use fink_sources::archive::history::History;
 use fink_sources::archive::{Replay, Selection, Wanted};
 use fink_sources::queue::Inlet;
 
 use super::catalogues::{CatalogueFile, Names, load};
 use super::desk::{Reader, Seat, Stand, open};
+use super::tables::Tables;
 use super::{Chosen, Service, ServiceParts};
 
 /// Threads that read the history.
@@ -34,6 +39,8 @@ pub struct ServicesRun {
     pub types: Vec<CatalogueId>,
     /// How near to each other two surveys' objects are one, in arcseconds.
     pub associate_arcsec: f64,
+    /// How often what changed of the answers is written to tables; `None`: never.
+    pub tables_every: Option<Duration>,
     /// Why none runs although some were asked for.
     pub left_out: Option<String>,
 }
@@ -59,7 +66,11 @@ pub struct Services {
     seats: Mutex<Vec<Option<(Seat, Vec<Row>)>>>,
     history: Option<(History, Inlet<AlertBatch>)>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    outputs: Option<Outputs>,
 }
+
+/// How long the tables of answers may take at the end; what is not published then is at the next start.
+const TABLES_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Services {
     /// Reads the catalogues, and begins to read the history: all that the archive holds now. To be called when the archive is
@@ -67,12 +78,28 @@ impl Services {
     ///
     /// # Errors
     /// When a catalogue or the archive can't be read.
-    pub fn start(run: &ServicesRun, archive: &Archive, workers: usize) -> anyhow::Result<Self> {
+    pub fn start(
+        run: &ServicesRun,
+        archive: &Archive,
+        workers: usize,
+        committer: &Committer,
+        routes: &Arc<Routes>,
+    ) -> anyhow::Result<Self> {
         let replay = Replay::open(archive, Selection::default(), Wanted::Light).context("the services can't read the archive")?;
-        Self::over(run, replay, None, workers)
+        let mut services = Self::over(run, replay, None, workers)?;
+        let knows = services.reader.clone();
+        let outputs = run.tables_every.map(|every| {
+            let (archive, committer, routes) = (archive.clone(), committer.clone(), Arc::clone(routes));
+            let complete = Box::new(move |moment| knows.knows_all(moment));
+            let options = OutputsOptions { every, ..OutputsOptions::default() };
+            Outputs::start(OutputsParts { archive, committer, routes, workers, complete }, options)
+        });
+        services.outputs = outputs.transpose().context("no thread for the tables of answers")?;
+        Ok(services)
     }
 
-    /// As [`Services::start`], with a history that was opened already, read at so many alerts a second at most.
+    /// As [`Services::start`], with a history that was opened already, read at so many alerts a second at most, and without
+    /// tables: those are the archive's writer's.
     ///
     /// # Errors
     /// When a catalogue can't be read, or no thread can be had.
@@ -91,7 +118,7 @@ impl Services {
             shares[index % workers].push(row);
         }
         let seats = Mutex::new(seats.into_iter().zip(shares).map(Some).collect());
-        Ok(Self { run: run.clone(), reader, seats, history, thread: Mutex::new(thread) })
+        Ok(Self { run: run.clone(), reader, seats, history, thread: Mutex::new(thread), outputs: None })
     }
 
     /// A worker's parts.
@@ -102,8 +129,23 @@ impl Services {
             close: HISTORY_CLOSE,
             yields: yields.clone(),
         });
+        let tables = self.outputs.as_ref().map(|outputs| Tables { seat: outputs.seat(index), names: self.names() });
         let ServicesRun { chosen, types, associate_arcsec, .. } = &self.run;
-        ServiceParts { chosen: chosen.clone(), rows, types: types.as_slice().into(), associate_arcsec: *associate_arcsec, history, seat }
+        let (chosen, types, associate_arcsec) = (chosen.clone(), types.as_slice().into(), *associate_arcsec);
+        ServiceParts { chosen, rows, types, associate_arcsec, history, seat, tables }
+    }
+
+    /// How far the answers and their tables are.
+    #[must_use]
+    pub fn stand(&self) -> Stand {
+        Stand { tables: self.outputs.as_ref().map(Outputs::stand), ..self.reader.stand() }
+    }
+
+    /// Publishes what is final, when the workers have ended.
+    pub fn publish(&self) {
+        if self.outputs.as_ref().is_some_and(|outputs| !outputs.stop(TABLES_PATIENCE)) {
+            tracing::warn!("the tables of answers are not up to date: the next start publishes the difference");
+        }
     }
 
     /// What the catalogues are called.

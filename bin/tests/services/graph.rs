@@ -5,17 +5,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fink::services::catalogues::Names;
 use fink::services::desk::{Lease, Reader, Seat, open};
+use fink::services::tables::Tables;
 use fink::services::views::{Curve, cone, counts, nights, object};
 use fink::services::{Chosen, Service, ServiceParts, services};
 use fink_dataflow::alerts::{AlertBatch, Decoded};
 use fink_dataflow::budget::{Budget, Claim};
 use fink_dataflow::detection::{ObjectId, Real, Real32};
 use fink_dataflow::ports::{Source, Stretch};
+use fink_dataflow::table::Archive;
 use fink_dataflow::{Log, Moment};
 use fink_operators::catalogue::{CatalogueId, Row};
 use fink_operators::decode::{Decode, SchemaBook};
 use fink_operators::surveys::light_rows;
+use fink_sinks::archive::committer::{CommitOptions, Committer};
+use fink_sinks::outputs::{Outputs, OutputsOptions, OutputsParts};
 use fink_sources::archive::history::{History, Reading};
 use fink_sources::simulator::{Simulator, SimulatorConfig};
 use futures::executor::block_on;
@@ -23,6 +28,7 @@ use timely::dataflow::operators::vec::UnorderedInput;
 use timely::order::PartialOrder;
 
 use crate::reference::{Reference, cone as plain_cone, reference};
+use crate::tables::{Published, expected, follow, same};
 
 const ASSOCIATE_ARCSEC: f64 = 2.0;
 const TYPES: [CatalogueId; 2] = [CatalogueId(1), CatalogueId(0)];
@@ -132,14 +138,22 @@ impl Tick {
 }
 
 /// A worker: enters its share of each tick when it is its turn, and attends to its desk meanwhile.
-fn work(worker: &mut timely::worker::Worker, seat: (Seat, Vec<Row>), ticks: &[Tick], batches: &[AlertBatch], turn: &AtomicUsize) {
+fn work(worker: &mut timely::worker::Worker, seat: (Seat, Vec<Row>, Tables), ticks: &[Tick], batches: &[AlertBatch], turn: &AtomicUsize) {
     let (index, peers) = (worker.index(), worker.peers());
-    let (seat, rows) = seat;
+    let (seat, rows, tables) = seat;
     let (mut inputs, mut capabilities, mut desk) = worker.dataflow::<Moment, _, _>(|scope| {
         let ((live, live_capability), decoded) = scope.new_unordered_input::<Decoded>();
         let ((past, past_capability), history) = scope.new_unordered_input::<(AlertBatch, Arc<Claim>)>();
         let chosen = Chosen::of(Service::ALL.map(|(service, ..)| service));
-        let parts = ServiceParts { chosen, rows, types: TYPES.into(), associate_arcsec: ASSOCIATE_ARCSEC, history: None, seat };
+        let parts = ServiceParts {
+            chosen,
+            rows,
+            types: TYPES.into(),
+            associate_arcsec: ASSOCIATE_ARCSEC,
+            history: None,
+            seat,
+            tables: Some(tables),
+        };
         let desk = services(scope, vec![decoded], Some(history), parts);
         ((live, past), Some((live_capability, Some(past_capability))), desk)
     });
@@ -190,7 +204,16 @@ fn play(seed: u64, workers: usize) {
     let (reader, seats) = open(workers, Some(History::elsewhere(Reading::Done, 1)));
     let mut shares = vec![Vec::new(); workers];
     rows.iter().enumerate().for_each(|(index, row)| shares[index % workers].push(row.clone()));
-    let seats: Mutex<Vec<_>> = Mutex::new(seats.into_iter().zip(shares).map(Some).collect());
+    // Half of them publish from the beginning, as if there were no history.
+    let (archive, knows, from_the_beginning) = (Archive::in_memory(), reader.clone(), seed % 2 == 0);
+    let (committer, _, routes) = Committer::start(archive.clone(), CommitOptions::default()).expect("a new archive");
+    let complete = Box::new(move |moment| from_the_beginning || knows.knows_all(moment));
+    let outputs = OutputsParts { archive: archive.clone(), committer: committer.clone(), routes, workers, complete };
+    let options = OutputsOptions { every: Duration::ZERO, look: Duration::from_millis(2), ..OutputsOptions::default() };
+    let outputs = Outputs::start(outputs, options).expect("started");
+    let tables = (0..workers).map(|index| Tables { seat: outputs.seat(index), names: Names::default() });
+    let seats = seats.into_iter().zip(shares).zip(tables.collect::<Vec<_>>());
+    let seats: Mutex<Vec<_>> = Mutex::new(seats.map(|((seat, rows), tables)| Some((seat, rows, tables))).collect());
     let turn = Arc::new(AtomicUsize::new(0));
     let guards = {
         let (batches, ticks, turn) = (batches.clone(), ticks.clone(), turn.clone());
@@ -232,6 +255,15 @@ fn play(seed: u64, workers: usize) {
     assert!(all.objects.values().any(|object| object.summary.alerts > 1), "the sky has objects that are seen again");
     turn.store(usize::MAX, Ordering::SeqCst);
     guards.join().into_iter().for_each(|ended| ended.unwrap());
+    assert!(outputs.stop(Duration::from_secs(60)), "the tables are written to the end");
+    committer.stop().expect("all is committed");
+    let met = follow(&archive, |published: &Published<'_>| {
+        let there: Vec<_> =
+            entered.iter().filter(|(_, at)| at.less_equal(&published.moment)).map(|(batch, _)| batches[*batch].clone()).collect();
+        let expected = expected(&reference(&there, &rows, &TYPES, ASSOCIATE_ARCSEC));
+        same(published.tables, &expected, &format!("at {} with seed {seed} and {workers} workers", published.moment));
+    });
+    assert!(met.publications > 0, "nothing was published: seed {seed}");
 }
 
 #[test]

@@ -5,5 +5,7 @@
 
 mod follow;
 mod graph;
+mod kills;
 mod program;
 mod reference;
+mod tables;

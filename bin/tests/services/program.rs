@@ -99,6 +99,24 @@ pub(crate) fn timeless(mut counts: Value) -> Value {
     counts
 }
 
+/// What readers of Delta make of the tables is what the archive's alerts come to.
+fn readers(folder: &Path, expected: &Reference) {
+    let Ok(python) = std::env::var("FINK_PYTHON") else { return println!("skipped: FINK_PYTHON is not set") };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/tables.py");
+    let output = Command::new(python).arg(script).arg(folder.join("archive")).output().expect("python runs");
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for (reader, told) in told.as_object().expect("readers") {
+        assert_eq!(told["objects"].as_object().map(serde_json::Map::len), Some(expected.objects.len()), "{reader}");
+        for object in expected.objects.values() {
+            assert_eq!(told["objects"][object.id.name()], object.summary.alerts, "{reader}: {:?}", object.id);
+            let class = object.classes.as_ref().and_then(|classes| classes.current()).map(|change| change.class().to_string());
+            assert_eq!(told["classes"][object.id.name()].as_str(), class.as_deref(), "{reader}: {:?}", object.id);
+        }
+        assert_eq!(told["counts"]["partition"], ALERTS, "{reader}");
+    }
+}
+
 #[test]
 fn answers_agree_with_the_archive_and_are_the_same_after_kills() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -132,6 +150,7 @@ fn answers_agree_with_the_archive_and_are_the_same_after_kills() {
     assert_eq!(timeless(caught_up(folder)), timeless(counts));
     compare(folder, &expected);
     stop(child);
+    readers(folder, &expected);
 
     let child = start(folder, &["archive"]);
     while run(folder, &["show", "--json"]).stdout.len() < 10 {

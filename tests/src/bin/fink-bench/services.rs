@@ -42,7 +42,8 @@ pub(crate) struct ServicesArguments {
     /// Rows of catalogues, all over the sky
     #[arg(long, default_value_t = 2_100_000)]
     rows: u32,
-    /// Real alerts of which the program archives different copies, without services and with them; 0: it does not
+    /// Real alerts of which the program archives different copies: without services, with them, and with their tables too;
+    /// 0: it does not
     #[arg(long, default_value_t = 0)]
     in_graph: u64,
 }
@@ -89,21 +90,28 @@ fn in_graph(count: u64) {
     let folder = places::scratch("bench-services");
     let mut topic = Topic::create(&kafka.brokers(), "alerts", 4);
     flow::copies(&mut topic, &templates(), count);
-    let config = folder.path().join("fink.toml");
-    std::fs::write(&config, catalogues()).expect("a configuration can be written");
+    let configuration = |name: &str, more: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("[services]\n{more}{}", catalogues())).expect("a configuration can be written");
+        path
+    };
+    let (without, with) = (configuration("without.toml", "tables = false\n"), configuration("with.toml", ""));
     // By turns, and the least of each counts: what else the machine does only ever adds.
-    let mut least = [f64::INFINITY; 2];
+    let mut least = [f64::INFINITY; 3];
+    let (alone, both) = (&["archive"][..], &["archive", "services"][..]);
+    let kinds = [(alone, &without), (both, &without), (both, &with)];
     for run in 0..3 {
-        for (services, least) in [&["archive"][..], &["archive", "services"]].into_iter().zip(&mut least) {
-            let archive = folder.path().join(format!("archive-{run}-{}", services.len()));
+        for (number, ((services, config), least)) in kinds.into_iter().zip(&mut least).enumerate() {
+            let archive = folder.path().join(format!("archive-{run}-{number}"));
             let fink = Fink::new(folder.path(), &["start"]).with(services).with(&["--config", &config.to_string_lossy()]);
             let fink = fink.with(&["--brokers", &kafka.brokers(), "--topic", "alerts", "--from", "earliest"]);
             let fink = fink.with(&["--archive", &archive.to_string_lossy(), "--workers", "1", "--until-caught-up"]);
             let usage = fink.start().succeed(Duration::from_secs(600));
             *least = least.min(usage.cpu.as_secs_f64() * 1e6 / count as f64);
             println!(
-                "    run {run}: {}: {:.1} us, {:.0} MB at most",
+                "    run {run}: {}{}: {:.1} us, {:.0} MB at most",
                 services.join(" "),
+                if number == 2 { " with tables" } else { "" },
                 usage.cpu.as_secs_f64() * 1e6 / count as f64,
                 usage.peak_bytes as f64 / 1e6
             );
@@ -111,15 +119,16 @@ fn in_graph(count: u64) {
             let _ = std::fs::remove_dir_all(archive);
         }
     }
-    let [alone, with] = least;
+    let [alone, with, tables] = least;
     println!("in the graph, {count} alerts, 1 worker, least of 3: archive alone {alone:.1} us an alert, with services {with:.1} us");
     println!("services add {:.1} us CPU an alert (bar: 100)", with - alone);
+    println!("their tables add {:.1} us: {:.1} us in all", tables - with, tables - alone);
 }
 
 /// The real catalogues that are there, declared.
 fn catalogues() -> String {
     let Some(shared) = places::shared() else { return String::new() };
-    let mut text = "[services]\n".to_owned();
+    let mut text = String::new();
     for (name, file, ra, dec, carry) in
         [("gcvs", "gcvs.parquet", "ra", "dec", "VarType"), ("spicy", "spicy.parquet", "RAdeg", "DEdeg", "class")]
     {
