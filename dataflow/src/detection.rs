@@ -250,7 +250,7 @@ impl fmt::Debug for Band {
 
 /// One point of an object's light curve. Within its object, kind and id say which one it is: copies of it that come in the
 /// histories of later alerts may differ in a rounding.
-#[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
 pub struct Point {
     /// What it is.
     pub kind: Kind,

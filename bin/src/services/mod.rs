@@ -44,7 +44,7 @@ use fink_operators::catalogue::{CatalogueId, Row};
 use fink_operators::classify::{self, Matches};
 use fink_operators::crossmatch::{Association, Place, associations, matches, places};
 use fink_operators::monitor::{Counter, monitor};
-use fink_operators::objects::{Entry, Summary, objects};
+use fink_operators::objects::{CurveSpine, Summary, objects};
 use fink_operators::surveys::operator::light;
 use fink_sources::queue::Inlet;
 use timely::dataflow::operators::{Concatenate, Probe, ToStream};
@@ -152,7 +152,7 @@ pub struct Traces {
     /// Counters by night.
     pub counters: Option<Trace<Option<i32>, Counter>>,
     /// Light curves by object.
-    pub entries: Option<Trace<ObjectId, Entry>>,
+    pub entries: Option<TraceAgent<CurveSpine<Moment>>>,
     /// Summaries by object.
     pub summaries: Option<Trace<ObjectId, Summary>>,
     /// Places by cell.

@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use differential_dataflow::ExchangeData;
-use differential_dataflow::trace::TraceReader;
-use differential_dataflow::trace::cursor::{Cursor, cursor_list};
+use differential_dataflow::trace::cursor::{BatchCursor, BatchVal, Cursor, cursor_list};
+use differential_dataflow::trace::{Navigable, TraceReader};
 use fink_dataflow::Moment;
 use fink_dataflow::detection::{ObjectId, Point};
 use fink_operators::catalogue::CatalogueId;
@@ -16,12 +15,12 @@ use fink_operators::classify::history::{Classes, classes};
 use fink_operators::crossmatch::sky::{cells, within_arcsec};
 use fink_operators::crossmatch::{Association, Place};
 use fink_operators::monitor::Counter;
-use fink_operators::objects::{Summary, curve};
+use fink_operators::objects::{Entry, Summary, curve};
 use timely::order::PartialOrder;
 use timely::progress::frontier::AntichainRef;
 
 use super::desk::{Lease, Reader, Unready};
-use super::{Class, Trace, Traces};
+use super::{Class, Traces};
 
 /// An object.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,14 +155,19 @@ fn view(traces: &mut Traces, id: ObjectId, at: Moment, wanted: Curve) -> Option<
     });
     let mut entries = Vec::new();
     if let (Curve::Whole, Some(trace)) = (wanted, &mut traces.entries) {
-        values(trace, &[id], at, |_, entry, _| entries.push(entry.clone()));
+        values(trace, &[id], at, |_, entry, _| entries.push(Entry::from(entry)));
     }
-    let curve = curve(entries.iter()).into_iter().map(|entry| (entry.point.clone(), entry.own.is_some())).collect();
+    let curve = curve(entries.iter()).into_iter().map(|entry| (entry.point, entry.own.is_some())).collect();
     Some(Object { id, summary, classes, associations, curve })
 }
 
 /// Calls `each` with all that these keys, which are in order, have at a Moment, and how often.
-fn values<K: ExchangeData, V: ExchangeData>(trace: &mut Trace<K, V>, wanted: &[K], at: Moment, mut each: impl FnMut(&K, &V, isize)) {
+fn values<K, Tr>(trace: &mut Tr, wanted: &[K], at: Moment, mut each: impl FnMut(&K, BatchVal<'_, Tr>, isize))
+where
+    K: Ord,
+    Tr: TraceReader<Time = Moment, Batch: Navigable>,
+    BatchCursor<Tr>: for<'a> Cursor<Key<'a> = &'a K, Time = Moment, Diff = isize>,
+{
     let Some(batches) = trace.batches_through(AntichainRef::new(&[])) else { return };
     let (mut cursor, batches) = cursor_list(batches);
     for key in wanted {
@@ -172,8 +176,7 @@ fn values<K: ExchangeData, V: ExchangeData>(trace: &mut Trace<K, V>, wanted: &[K
             continue;
         }
         while let Some(value) = cursor.get_val(&batches) {
-            let mut count = 0;
-            cursor.map_times(&batches, |time, diff| count += if time.less_equal(&at) { *diff } else { 0 });
+            let count = count::<BatchCursor<Tr>>(|each| cursor.map_times(&batches, each), at);
             if count != 0 {
                 each(key, value, count);
             }
@@ -183,16 +186,19 @@ fn values<K: ExchangeData, V: ExchangeData>(trace: &mut Trace<K, V>, wanted: &[K
 }
 
 /// The keys that have anything at a Moment.
-fn keys<K: ExchangeData, V: ExchangeData>(trace: &mut Trace<K, V>, at: Moment) -> Vec<K> {
+fn keys<K, Tr>(trace: &mut Tr, at: Moment) -> Vec<K>
+where
+    K: Ord + Clone,
+    Tr: TraceReader<Time = Moment, Batch: Navigable>,
+    BatchCursor<Tr>: for<'a> Cursor<Key<'a> = &'a K, Time = Moment, Diff = isize>,
+{
     let mut keys = Vec::new();
     let Some(batches) = trace.batches_through(AntichainRef::new(&[])) else { return keys };
     let (mut cursor, batches) = cursor_list(batches);
     while let Some(key) = cursor.get_key(&batches) {
         let mut there = false;
         while !there && cursor.val_valid(&batches) {
-            let mut count = 0;
-            cursor.map_times(&batches, |time, diff| count += if time.less_equal(&at) { *diff } else { 0 });
-            there = count != 0;
+            there = count::<BatchCursor<Tr>>(|each| cursor.map_times(&batches, each), at) != 0;
             cursor.step_val(&batches);
         }
         if there {
@@ -201,4 +207,11 @@ fn keys<K: ExchangeData, V: ExchangeData>(trace: &mut Trace<K, V>, at: Moment) -
         cursor.step_key(&batches);
     }
     keys
+}
+
+/// How often a value is there at a Moment, of its updates.
+fn count<C: Cursor<Time = Moment, Diff = isize>>(updates: impl FnOnce(&mut dyn FnMut(C::TimeGat<'_>, C::DiffGat<'_>)), at: Moment) -> isize {
+    let mut count = 0;
+    updates(&mut |time, diff| count += if C::owned_time(time).less_equal(&at) { C::owned_diff(diff) } else { 0 });
+    count
 }

@@ -38,6 +38,16 @@ impl Signs {
     fn has(self, sign: u8) -> bool {
         self.0 & sign != 0
     }
+
+    /// The signs in one byte.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// What [`Self::bits`] gave.
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
 }
 
 impl std::fmt::Debug for Signs {

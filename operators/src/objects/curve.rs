@@ -6,11 +6,13 @@ use std::sync::Arc;
 use fink_dataflow::detection::{Address, Detection, Enriched, Kind, Point};
 use serde::{Deserialize, Serialize};
 
+use super::packed::Seen;
 use crate::classify::rules::Signs;
 
 /// What an alert adds to its object: itself, or a point that it repeats.
 ///
-/// Most entries are repeated points, of which there are tens an alert: what only alerts have stands apart.
+/// Most entries are repeated points, of which there are tens an alert: what only alerts have stands apart. Where many are kept,
+/// they are [`super::packed`].
 #[derive(Clone, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// The point.
@@ -59,18 +61,9 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// Copies of a point stand beside each other, the one that counts first: its own alert's, of several alerts the least by
-    /// (time, source, topic, partition, offset), of repeated ones the least.
+    /// As [`Seen`]: copies of a point stand beside each other, the one that counts first.
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.key().cmp(&other.key()))
-            .then_with(|| other.own.is_some().cmp(&self.own.is_some()))
-            .then_with(|| self.point.mjd_tai.cmp(&other.point.mjd_tai))
-            .then_with(|| match (&self.own, &other.own) {
-                (Some(own), Some(others)) => own.address.cmp(&others.address),
-                _ => Ordering::Equal,
-            })
-            .then_with(|| self.point.cmp(&other.point))
-            .then_with(|| self.own.cmp(&other.own))
+        Seen::from(self).cmp(&Seen::from(other))
     }
 }
 

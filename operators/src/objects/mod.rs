@@ -5,6 +5,7 @@
 //! | [`curve`] | which points an object's light curve has: each once, however often it was sent |
 //! | [`summary`] | first, last, counts, brightness, rates, colour and place of a light curve |
 //! | [`fit`] | a straight line through magnitudes |
+//! | [`packed`], [`compact`] | entries, times and counts in few bytes, as they are kept |
 //!
 //! ```text
 //!  light alerts ─► to the object's worker ─► entries by object ─► summaries by object
@@ -14,15 +15,23 @@
 //! A summary is a function of the set of an object's entries, so late rows, duplicates and retractions are all one: the
 //! object is summed up again from what it then has.
 
+pub mod compact;
 pub mod curve;
 pub mod fit;
+pub mod packed;
 pub mod summary;
 
+use std::rc::Rc;
+
+use differential_dataflow::batcher::merge::MergeBatcher;
+use differential_dataflow::batcher::merge::vec::VecMerger;
 use differential_dataflow::Hashable;
 use differential_dataflow::lattice::Lattice;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
-use differential_dataflow::trace::implementations::{ValBatcher, ValBuilder, ValSpine};
+use differential_dataflow::trace::implementations::ord_neu::{OrdValBatch, OrdValBuilder};
+use differential_dataflow::trace::implementations::spine_fueled::Spine;
+use differential_dataflow::trace::implementations::{ContainerChunker, OffsetList, ValBuilder, ValSpine};
 use fink_dataflow::detection::{LightAlert, ObjectId};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -30,11 +39,20 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::progress::Timestamp;
 
+use compact::{Counts, Times};
 pub use curve::{Entry, Own, curve};
+use packed::Packed;
 pub use summary::{Summary, summarise};
 
 /// What is kept by object.
 pub type ByObject<'s, T, V> = Arranged<'s, TraceAgent<ValSpine<ObjectId, V, T, isize>>>;
+
+/// How light curves lie in memory.
+pub type Curves<T> = (Vec<ObjectId>, Packed, Times<T>, Counts, OffsetList);
+/// Light curves by object, over time.
+pub type CurveSpine<T> = Spine<Rc<OrdValBatch<Curves<T>>>>;
+type CurveBatcher<T> = MergeBatcher<ContainerChunker<CurveUpdates<T>>, VecMerger<(ObjectId, Entry), T, isize>, OrdValBuilder<Curves<T>, CurveUpdates<T>>>;
+type CurveUpdates<T> = Vec<((ObjectId, Entry), T, isize)>;
 
 /// Light alerts that came or went.
 pub type LightAlerts<'s, T> = StreamVec<'s, T, (LightAlert, T, isize)>;
@@ -42,7 +60,7 @@ pub type LightAlerts<'s, T> = StreamVec<'s, T, (LightAlert, T, isize)>;
 /// The objects.
 pub struct Objects<'s, T: Timestamp + Lattice> {
     /// What their light curves are made of; [`curve()`] makes them of it.
-    pub entries: ByObject<'s, T, Entry>,
+    pub entries: Arranged<'s, TraceAgent<CurveSpine<T>>>,
     /// What follows from their light curves, one an object.
     pub summaries: ByObject<'s, T, Summary>,
 }
@@ -63,17 +81,12 @@ pub fn objects<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s, T>) -> 
             });
         }
     });
-    let entries = arrange_core::<_, _, ValBatcher<_, _, _, _>, ValSpine<_, _, _, _>>(
-        entries,
-        Pipeline,
-        "light curves by object",
-        ValBatcher::<ObjectId, Entry, T, isize>::new,
-    );
+    let entries = arrange_core::<_, _, CurveBatcher<T>, CurveSpine<T>>(entries, Pipeline, "light curves by object", CurveBatcher::new);
     let summaries = entries.clone().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
         "summaries by object",
         |object, entries, output| {
-            let there = entries.iter().filter(|(_, count)| *count > 0).map(|(entry, _)| *entry);
-            output.extend(summarise(object.survey, there).map(|summary| (summary, 1)));
+            let there: Vec<Entry> = entries.iter().filter(|(_, count)| *count > 0).map(|(seen, _)| Entry::from(*seen)).collect();
+            output.extend(summarise(object.survey, there.iter()).map(|summary| (summary, 1)));
         },
         |buffer, object, updates| {
             buffer.clear();

@@ -65,8 +65,10 @@ pub(crate) fn run(arguments: &ServicesArguments) {
         "{} alerts of {} objects, at most {} points of history, {} alerts a tick, {} catalogue rows",
         arguments.alerts, arguments.objects, arguments.history, arguments.per_tick, arguments.rows
     );
-    println!("| up to | CPU us an alert | the last tenth | bytes a detection | after a rest | catalogue loaded in | its MB |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| up to | CPU us an alert | the last tenth | bytes a detection | after a rest | bytes a different point | catalogue loaded in | its MB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
     for upto in [Upto::Monitor, Upto::Objects, Upto::Crossmatch, Upto::Classify] {
         // In a process of its own, since memory that was freed is not given back.
         let this = std::env::current_exe().expect("a program has a path");
@@ -232,9 +234,10 @@ pub(crate) fn upto(arguments: &UptoArguments) {
             worker.step();
         }
         let (busy, settled) = (bytes(busy), bytes(resident()));
+        let a_point = busy.max(settled) * f64::from(alerts) / world.points(alerts) as f64;
         let (loaded, megabytes) = (loaded.as_secs_f64(), (with_rows - empty) as f64 / 1e6);
         println!(
-            "| {upto:?} | {:.1} | {:.1} | {busy:.0} | {settled:.0} | {loaded:.2} s | {megabytes:.0} |",
+            "| {upto:?} | {:.1} | {:.1} | {busy:.0} | {settled:.0} | {a_point:.0} | {loaded:.2} s | {megabytes:.0} |",
             per(cpu, alerts),
             per(last, alerts / 10)
         );
@@ -266,6 +269,12 @@ struct World {
 }
 
 impl World {
+    /// The different points of so many alerts: each alert's own, and before each but an object's last an upper limit.
+    fn points(&self, alerts: u32) -> u64 {
+        let limits = if self.history < 2 { 0 } else { alerts - alerts.min(self.objects) };
+        u64::from(alerts) + u64::from(limits)
+    }
+
     fn alert(&self, number: u32) -> LightAlert {
         let (object, round) = (number % self.objects, number / self.objects);
         let history = (round.saturating_sub(self.history / 2)..round)
