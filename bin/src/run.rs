@@ -32,6 +32,7 @@ use crate::input;
 use crate::lags::Lags;
 use crate::serve::{Board, Server, routes};
 use crate::services::desk::Desk;
+use crate::services::roll::Roller;
 use crate::services::start::Services;
 use crate::session::{Figures, Session};
 use crate::settings::{ArchiveRun, Commit, Fence, Lanes, SimulatorRun};
@@ -155,6 +156,10 @@ impl Running {
                 (reader, inlet, None)
             }
         };
+
+        if let Some(services) = &services {
+            services.roll(Roller { archive: archive.clone(), committer: committer.clone(), routes: routes.clone() })?;
+        }
 
         // Of a worker's two writers one is busy: a backlog waits for live data, and what live data leaves is small.
         let memory = Memory::new(run.commit.writers_bytes, run.workers);

@@ -164,6 +164,18 @@ impl Coverage {
         other.iter().map(|(log, set)| set.iter().map(|span| self.insert(log, span)).sum::<u64>()).sum()
     }
 
+    /// The same, without what `other` covers.
+    #[must_use]
+    pub fn without(mut self, other: &Self) -> Self {
+        for (log, set) in &mut self.logs {
+            if let Some(taken) = other.logs.get(log) {
+                taken.iter().for_each(|span| set.remove(span));
+            }
+        }
+        self.logs.retain(|_, set| !set.is_empty());
+        self
+    }
+
     /// What is covered of `log`.
     #[must_use]
     pub fn get(&self, log: &Log) -> Option<&Intervals> {
@@ -234,6 +246,20 @@ mod tests {
             }
         }
         (fast, slow)
+    }
+
+    #[test]
+    fn what_others_cover_is_taken_out_log_by_log() {
+        let (a, b) = (Log::new("s", "t", 0, 0), Log::new("s", "t", 0, 1));
+        let (mut all, mut taken) = (Coverage::default(), Coverage::default());
+        all.insert(&a, 0..10);
+        all.insert(&b, 5..7);
+        taken.insert(&a, 2..3);
+        taken.insert(&a, 8..90);
+        taken.insert(&b, 0..7);
+        let left = all.without(&taken);
+        assert_eq!(left.get(&a).map(|set| set.iter().collect::<Vec<_>>()), Some(vec![0..2, 3..8]));
+        assert!(left.get(&b).is_none() && left.len() == 7);
     }
 
     proptest! {

@@ -81,6 +81,13 @@ impl Fink {
         Run::watch(child, log)
     }
 
+    /// Runs it to its end: what it printed on stdout, if it succeeded.
+    #[must_use]
+    pub fn output(&self) -> Option<Vec<u8>> {
+        let output = self.command().0.output().expect("the program can be started");
+        output.status.success().then_some(output.stdout)
+    }
+
     /// Runs it to its end: exit status, and what it printed on stdout and stderr together.
     #[must_use]
     pub fn run(&self) -> (ExitStatus, String) {

@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::DataFile;
+use fink_dataflow::table::light;
 use fink_dataflow::table::marks::{is_output, marked};
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::wait;
@@ -56,12 +57,13 @@ impl LogRows {
 }
 
 impl Rows {
-    /// Reads the rows of a table; those of a service's answers stand for no message, and are left out.
+    /// Reads the rows of a table; those of a service's answers stand for no message, light rows are archived ones told again, and
+    /// both are left out.
     ///
     /// # Errors
     /// When a file can't be read.
     pub fn read(&mut self, archive: &Archive, table: &TableFiles) -> anyhow::Result<()> {
-        if is_output(&table.name) {
+        if is_output(&table.name) || &*table.name == light::TABLE {
             return Ok(());
         }
         let names = names(&table.schema);

@@ -295,6 +295,9 @@ section! {
         tables: bool = Default("true"),
         /// How often, in seconds: what changed since the last time is one commit.
         tables_every_s: f64 = Default("30.0"),
+        /// So many archived alerts wait before their light rows are rolled into the table of them (or an hour has passed); a start
+        /// reads its history from there, and from the alerts what is not there yet.
+        light_rows: u64 = Default("100000"),
         /// Catalogues whose first carried column is a class, those that count most first.
         classes: Vec<String> = Default("[]"),
         /// Catalogues that objects are looked up in, by name; read at the start. For each: path (.parquet, .csv, .fits, .vot),

@@ -43,8 +43,8 @@ impl Configured {
             return Err(self.wrong("services.tables_every_s", "is not between a second and a day"));
         }
         let tables_every = services.tables.then(|| Duration::from_secs_f64(services.tables_every_s));
-        let (chosen, associate_arcsec) = (chosen.clone(), services.associate_arcsec);
-        Ok(ServicesRun { chosen, catalogues, types, associate_arcsec, tables_every, left_out: None })
+        let (chosen, associate_arcsec, light_rows) = (chosen.clone(), services.associate_arcsec, services.light_rows);
+        Ok(ServicesRun { chosen, catalogues, types, associate_arcsec, light_rows, tables_every, left_out: None })
     }
 }
 

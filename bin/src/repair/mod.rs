@@ -36,7 +36,7 @@ pub fn take(archive: &Archive) -> anyhow::Result<(Committer, Arc<Routes>)> {
 }
 
 /// Closes all files and stores them.
-fn store(archive: &Archive, mut files: Files) -> anyhow::Result<Vec<(Arc<str>, DataFile)>> {
+pub(crate) fn store(archive: &Archive, mut files: Files) -> anyhow::Result<Vec<(Arc<str>, DataFile)>> {
     let uploader = Uploader::new(archive.clone(), Arc::default(), Arc::new(|_| ()));
     let mut stored = Vec::new();
     while let Some(file) = files.close_first()? {

@@ -16,6 +16,7 @@
 //! | [`answers`] | what is told of it, as JSON |
 //! | [`catalogues`] | catalogues' files as rows |
 //! | [`start`] | what a run of services needs |
+//! | [`roll`] | rolls what is archived into the table of light rows, which a later start reads |
 //! | [`tables`] | what is kept of it as tables of the archive |
 //! | `trial` | a service that misbehaves, for tests |
 //!
@@ -25,6 +26,7 @@
 pub mod answers;
 pub mod catalogues;
 pub mod desk;
+pub mod roll;
 pub mod start;
 pub mod tables;
 mod trial;

@@ -14,12 +14,13 @@ use fink_operators::catalogue::{CatalogueId, Row};
 use fink_sinks::archive::committer::Committer;
 use fink_sinks::archive::routes::Routes;
 use fink_sinks::outputs::{Outputs, OutputsOptions, OutputsParts};
+use fink_sources::archive::Replay;
 use fink_sources::archive::history::History;
-use fink_sources::archive::{Replay, Selection, Wanted};
 use fink_sources::queue::Inlet;
 
 use super::catalogues::{CatalogueFile, Names, load};
 use super::desk::{Reader, Seat, Stand, open};
+use super::roll::{Roller, Rolling};
 use super::tables::Tables;
 use super::{Chosen, Service, ServiceParts};
 
@@ -39,6 +40,8 @@ pub struct ServicesRun {
     pub types: Vec<CatalogueId>,
     /// How near to each other two surveys' objects are one, in arcseconds.
     pub associate_arcsec: f64,
+    /// How many archived alerts wait before their light rows are rolled.
+    pub light_rows: u64,
     /// How often what changed of the answers is written to tables; `None`: never.
     pub tables_every: Option<Duration>,
     /// Why none runs although some were asked for.
@@ -67,6 +70,7 @@ pub struct Services {
     history: Option<(History, Inlet<AlertBatch>)>,
     thread: Mutex<Option<JoinHandle<()>>>,
     outputs: Option<Outputs>,
+    rolling: Mutex<Option<Rolling>>,
 }
 
 /// How long the tables of answers may take at the end; what is not published then is at the next start.
@@ -85,7 +89,7 @@ impl Services {
         committer: &Committer,
         routes: &Arc<Routes>,
     ) -> anyhow::Result<Self> {
-        let replay = Replay::open(archive, Selection::default(), Wanted::Light).context("the services can't read the archive")?;
+        let replay = Replay::history(archive).context("the services can't read the archive")?;
         let mut services = Self::over(run, replay, None, workers)?;
         let knows = services.reader.clone();
         let outputs = run.tables_every.map(|every| {
@@ -118,7 +122,17 @@ impl Services {
             shares[index % workers].push(row);
         }
         let seats = Mutex::new(seats.into_iter().zip(shares).map(Some).collect());
-        Ok(Self { run: run.clone(), reader, seats, history, thread: Mutex::new(thread), outputs: None })
+        Ok(Self { run: run.clone(), reader, seats, history, thread: Mutex::new(thread), outputs: None, rolling: Mutex::default() })
+    }
+
+    /// Rolls light rows from now on, once the history is known.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn roll(&self, roller: Roller) -> std::io::Result<()> {
+        let rolling = roller.start(self.run.light_rows, self.reader.clone())?;
+        *self.rolling.lock().unwrap_or_else(PoisonError::into_inner) = Some(rolling);
+        Ok(())
     }
 
     /// A worker's parts.
@@ -160,8 +174,11 @@ impl Services {
         &self.run.chosen
     }
 
-    /// Reads no more history.
+    /// Reads no more history, and rolls no more.
     pub fn stop(&self) {
+        if let Some(rolling) = self.rolling.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            rolling.stop();
+        }
         if let Some((history, _)) = &self.history {
             history.stop();
         }

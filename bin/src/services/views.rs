@@ -210,7 +210,10 @@ where
 }
 
 /// How often a value is there at a Moment, of its updates.
-fn count<C: Cursor<Time = Moment, Diff = isize>>(updates: impl FnOnce(&mut dyn FnMut(C::TimeGat<'_>, C::DiffGat<'_>)), at: Moment) -> isize {
+fn count<C: Cursor<Time = Moment, Diff = isize>>(
+    updates: impl FnOnce(&mut dyn FnMut(C::TimeGat<'_>, C::DiffGat<'_>)),
+    at: Moment,
+) -> isize {
     let mut count = 0;
     updates(&mut |time, diff| count += if C::owned_time(time).less_equal(&at) { C::owned_diff(diff) } else { 0 });
     count

@@ -34,7 +34,7 @@ const ASSOCIATE_ARCSEC: f64 = 2.0;
 const TYPES: [CatalogueId; 2] = [CatalogueId(1), CatalogueId(0)];
 
 /// Alerts of a simulated sky, a batch each: those of the objects that have most, and some others.
-fn alerts(seed: u64) -> Vec<AlertBatch> {
+pub(crate) fn alerts(seed: u64) -> Vec<AlertBatch> {
     let config = SimulatorConfig { partitions: 3, limit: Some(6_000), ..SimulatorConfig::new(seed, 0) };
     let log = |partition| Arc::new(Log::new("simulator", &config.topic, 0, partition));
     let far = || 1_000_000_000_000;

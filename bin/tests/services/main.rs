@@ -8,4 +8,5 @@ mod graph;
 mod kills;
 mod program;
 mod reference;
+mod rolls;
 mod tables;

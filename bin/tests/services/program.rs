@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use fink_dataflow::alerts::AlertBatch;
-use fink_dataflow::table::store;
+use fink_dataflow::table::store::wait;
+use fink_dataflow::table::{Archive, Ledger, light, store};
 use fink_sources::archive::{Replay, Selection, Wanted};
 use serde_json::Value;
 
@@ -36,6 +37,16 @@ fn start(folder: &Path, what: &[&str]) -> Child {
     fink(folder).arg("start").args(what).args(stream).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts")
 }
 
+/// The same, rolling light rows as soon as 500 alerts wait, and killed at a point of the code.
+fn start_rolling(folder: &Path, failpoint: &str) -> Child {
+    std::fs::write(folder.join("rolling.toml"), "[services]\nlight_rows = 500\n").expect("written");
+    let stream = ["--simulator", "--rate", "0.001", "--backlog", "2500", "--workers", "2", "--archive", "./archive"];
+    let log = std::fs::File::create(folder.join("log")).expect("a log");
+    let mut command = fink(folder);
+    command.env("FINK_FAILPOINT", failpoint).args(["start", "archive", "services", "--config", "rolling.toml"]).args(stream);
+    command.stdout(Stdio::null()).stderr(log).spawn().expect("the program starts")
+}
+
 pub(crate) fn stop(mut child: Child) {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
@@ -62,16 +73,53 @@ fn caught_up(folder: &Path) -> Value {
     panic!("not caught up: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
 }
 
-/// The archive's alerts, read again.
-pub(crate) fn archived(folder: &Path) -> Reference {
-    let archive = store::open(&folder.join("archive").to_string_lossy(), &Default::default()).expect("an archive");
+fn archive(folder: &Path) -> Archive {
+    store::open(&folder.join("archive").to_string_lossy(), &Default::default()).expect("an archive")
+}
+
+/// What a replay's alerts come to.
+fn replayed(replay: Replay) -> Reference {
     let mut batches: Vec<AlertBatch> = Vec::new();
     let take = |batch| {
         batches.push(batch);
         ControlFlow::Continue(())
     };
-    Replay::open(&archive, Selection::default(), Wanted::Light).expect("opened").run(1, take).expect("read");
+    replay.run(1, take).expect("read");
     reference(&batches, &[], &[], 1.5)
+}
+
+/// The archive's alerts, read again.
+pub(crate) fn archived(folder: &Path) -> Reference {
+    replayed(Replay::open(&archive(folder), Selection::default(), Wanted::Light).expect("opened"))
+}
+
+/// Light rows are rolled once, whatever the roll is killed at, and history comes from them.
+fn rolled_by_and_by(folder: &Path, expected: &Reference) {
+    for (point, lacks) in [("light-rows", true), ("light-rolled", false)] {
+        let mut child = start_rolling(folder, point);
+        let mut patience = 2_400;
+        while child.try_wait().expect("it can be asked").is_none() {
+            patience -= 1;
+            assert!(patience > 0, "{point} is not reached: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let said = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(said.contains(&format!("failpoint {point}")), "{said}");
+        let there = archive(folder);
+        let (_, state) = wait(async move { Ledger::open(&there).await }).expect("a ledger");
+        assert_eq!(light::rows_lacking(&state) > 0, lacks, "after {point}");
+        assert_eq!(state.light.is_empty(), lacks, "after {point}");
+    }
+    // Killed before the table took the entry: until a start brings it forward, all is read from the alerts.
+    let history = Replay::history(&archive(folder)).expect("opened");
+    assert_eq!(&replayed(history), expected, "alerts alone");
+    let child = start(folder, &["archive", "services"]);
+    caught_up(folder);
+    stop(child);
+    let history = Replay::history(&archive(folder)).expect("opened");
+    assert!(history.versions().iter().any(|(table, _)| **table == *light::TABLE));
+    assert_eq!(&replayed(history), expected, "light rows, and the alerts that have none yet");
+    assert!(run(folder, &["check", "--archive", "./archive"]).status.success());
 }
 
 /// What is told of some objects is what the archive's alerts come to.
@@ -146,6 +194,11 @@ fn answers_agree_with_the_archive_and_are_the_same_after_kills() {
         std::thread::sleep(Duration::from_millis(wait_ms));
         kill(child);
     }
+    let child = start(folder, &["archive", "services"]);
+    assert_eq!(timeless(caught_up(folder)), timeless(counts.clone()));
+    compare(folder, &expected);
+    stop(child);
+    rolled_by_and_by(folder, &expected);
     let child = start(folder, &["archive", "services"]);
     assert_eq!(timeless(caught_up(folder)), timeless(counts));
     compare(folder, &expected);

@@ -68,7 +68,7 @@ fn objects(alerts: Vec<LightAlert>, rows: &[Row], types: &[CatalogueId]) -> BTre
     }
     let one = |(id, entries): (ObjectId, BTreeSet<Entry>)| {
         let summary = summarise(id.survey, entries.iter()).expect("it has entries");
-        let curve = curve(entries.iter()).into_iter().map(|entry| (entry.point.clone(), entry.own.is_some())).collect();
+        let curve = curve(entries.iter()).into_iter().map(|entry| (entry.point, entry.own.is_some())).collect();
         let mut object = Object { id, summary, classes: None, associations: Vec::new(), curve };
         let place = place(&object);
         let mut matches: Vec<_> = place.iter().flat_map(|place| rows.iter().filter_map(move |row| match_of(place, row))).collect();

@@ -17,13 +17,15 @@ use crate::moment::Moment;
 use crate::ports::Stored;
 use crate::rules::Rule;
 
-/// The format of entries and snapshots that this release writes. It reads this one and the one before.
-pub const FORMAT: u32 = 1;
+/// The newest format of entries and snapshots that this release reads and writes. It reads this one and the one before.
+pub const FORMAT: u32 = 2;
+/// The format of entries without [`Entry::light`], which earlier releases read too.
+pub const FORMAT_PLAIN: u32 = 1;
 
 /// One entry of the ledger. Every part may be empty but those that say who wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// [`FORMAT`] of the writer.
+    /// [`FORMAT`] where it has a part that earlier releases would forget, else [`FORMAT_PLAIN`].
     pub format: u32,
     /// The entry's number, from 0, without gaps.
     pub number: u64,
@@ -56,6 +58,9 @@ pub struct Entry {
     /// Holes accepted by a person.
     #[serde(default, skip_serializing_if = "Coverage::is_empty")]
     pub accepted: Coverage,
+    /// The messages whose light rows this entry adds to the table of light rows ([`super::light`]).
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub light: Coverage,
     /// Writers' schemas met for the first time, and the table that each goes to, once and for ever.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
@@ -96,7 +101,7 @@ impl Entry {
     #[must_use]
     pub fn after(state: &State, nonce: String, written_ms: i64) -> Self {
         Self {
-            format: FORMAT,
+            format: FORMAT_PLAIN,
             number: state.next,
             nonce,
             generation: state.generation,
@@ -109,6 +114,7 @@ impl Entry {
             moved: Vec::new(),
             marks: Vec::new(),
             accepted: Coverage::default(),
+            light: Coverage::default(),
             routes: Vec::new(),
             tables: Vec::new(),
             note: String::new(),
@@ -192,7 +198,7 @@ pub struct TableState {
 /// All that the entries up to one of them add up to; what a snapshot holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// [`FORMAT`] of the writer.
+    /// The newest of its entries' formats.
     pub format: u32,
     /// The number of the next entry.
     pub next: u64,
@@ -206,6 +212,9 @@ pub struct State {
     pub coverage: Coverage,
     /// Holes accepted by a person.
     pub accepted: Coverage,
+    /// The messages whose light rows are in the table of light rows.
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub light: Coverage,
     /// What is stored of each log that was opened.
     #[serde(with = "pairs")]
     pub logs: BTreeMap<Log, LogState>,
@@ -218,13 +227,14 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            format: FORMAT,
+            format: FORMAT_PLAIN,
             next: 0,
             generation: 0,
             writer: None,
             moment: Moment::default(),
             coverage: Coverage::default(),
             accepted: Coverage::default(),
+            light: Coverage::default(),
             logs: BTreeMap::new(),
             routes: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -280,6 +290,14 @@ pub enum Misfit {
         number: u64,
         /// How many.
         doubled: u64,
+    },
+    /// It adds light rows of messages that are not dealt with, or that have some already.
+    #[error("entry {number} adds light rows of {wrong} messages that are not dealt with, or that have some already")]
+    Light {
+        /// The entry.
+        number: u64,
+        /// How many.
+        wrong: u64,
     },
     /// It moves more messages out of a log's rejects than there are, or moves them nowhere.
     #[error("entry {number} moves {moved} messages out of the rejects of {log}, which has {rejected}")]
@@ -343,6 +361,7 @@ impl State {
             }
         }
         self.accepted.merge(&entry.accepted);
+        self.light.merge(&entry.light);
         for route in &entry.routes {
             self.routes.entry(route.fingerprint.clone()).or_insert_with(|| route.clone());
         }
@@ -389,6 +408,14 @@ impl State {
         if new != entry.covered.len() && Rule::Coverage.holds() {
             return Err(Misfit::Doubled { number, doubled: entry.covered.len() - new });
         }
+        if !entry.light.is_empty() {
+            let mut covered = self.coverage.clone();
+            covered.merge(&entry.covered);
+            let wrong = covered.merge(&entry.light) + entry.light.len() - self.light.clone().merge(&entry.light);
+            if wrong > 0 {
+                return Err(Misfit::Light { number, wrong });
+            }
+        }
         if let Some((log, _)) = entry.tallies.iter().chain(&entry.moved).find(|(_, tally)| !tally.agrees()) {
             return Err(Misfit::Tally { number, log: log.clone() });
         }
@@ -427,6 +454,26 @@ mod tests {
 
     fn entry(number: u64) -> Entry {
         Entry { number, ..Entry::after(&State::default(), String::new(), 0) }
+    }
+
+    #[test]
+    fn light_rows_are_added_once_of_what_is_dealt_with() {
+        let log = Log::new("s", "t", 0, 0);
+        let of = |span| {
+            let mut some = Coverage::default();
+            some.insert(&log, span);
+            some
+        };
+        let mut state = State::default();
+        state.apply(&Entry { covered: of(0..10), light: of(2..4), format: FORMAT, ..entry(0) }).unwrap();
+        assert_eq!((state.light.clone(), state.format), (of(2..4), FORMAT));
+        let mut lacking = of(0..2);
+        lacking.merge(&of(4..10));
+        assert_eq!(super::super::light::lacking(&state), lacking);
+        assert_eq!(state.apply(&Entry { light: of(3..6), ..entry(1) }), Err(Misfit::Light { number: 1, wrong: 1 }));
+        assert_eq!(state.apply(&Entry { light: of(8..13), ..entry(1) }), Err(Misfit::Light { number: 1, wrong: 3 }));
+        state.apply(&Entry { light: lacking, ..entry(1) }).unwrap();
+        assert!(super::super::light::lacking(&state).is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod fault;
 mod hdfs;
 pub mod ledger;
 pub mod leftovers;
+pub mod light;
 mod local;
 pub mod marks;
 pub mod object;

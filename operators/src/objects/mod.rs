@@ -23,9 +23,9 @@ pub mod summary;
 
 use std::rc::Rc;
 
+use differential_dataflow::Hashable;
 use differential_dataflow::batcher::merge::MergeBatcher;
 use differential_dataflow::batcher::merge::vec::VecMerger;
-use differential_dataflow::Hashable;
 use differential_dataflow::lattice::Lattice;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
@@ -51,7 +51,8 @@ pub type ByObject<'s, T, V> = Arranged<'s, TraceAgent<ValSpine<ObjectId, V, T, i
 pub type Curves<T> = (Vec<ObjectId>, Packed, Times<T>, Counts, OffsetList);
 /// Light curves by object, over time.
 pub type CurveSpine<T> = Spine<Rc<OrdValBatch<Curves<T>>>>;
-type CurveBatcher<T> = MergeBatcher<ContainerChunker<CurveUpdates<T>>, VecMerger<(ObjectId, Entry), T, isize>, OrdValBuilder<Curves<T>, CurveUpdates<T>>>;
+type CurveBatcher<T> =
+    MergeBatcher<ContainerChunker<CurveUpdates<T>>, VecMerger<(ObjectId, Entry), T, isize>, OrdValBuilder<Curves<T>, CurveUpdates<T>>>;
 type CurveUpdates<T> = Vec<((ObjectId, Entry), T, isize)>;
 
 /// Light alerts that came or went.

@@ -32,21 +32,23 @@ fn any_point() -> impl Strategy<Value = Point> {
 
 fn any_own() -> impl Strategy<Value = Own> {
     let offset = prop_oneof![0..4i64, any::<i64>()];
-    (0..3i32, offset, any::<i32>(), 0..128u8, any::<bool>(), any::<bool>()).prop_map(|(partition, offset, record, signs, moves, enriched)| {
-        let enriched = enriched.then(|| {
-            let score = Real(f64::from(signs) / 100.0);
-            Arc::new(Enriched {
-                cdsxmatch: format!("Type{partition}").into(),
-                mulens: score,
-                snn_snia_vs_nonia: Real::NONE,
-                snn_sn_vs_all: score,
-                rf_snia_vs_nonia: score,
-                rf_kn_vs_nonkn: score,
-            })
-        });
-        let log = LogRef::from(Arc::new(Log::new("source", "topic", 0, partition)));
-        Own { address: Address { log, offset, record }, signs: Signs::from_bits(signs), moves, enriched }
-    })
+    (0..3i32, offset, any::<i32>(), 0..128u8, any::<bool>(), any::<bool>()).prop_map(
+        |(partition, offset, record, signs, moves, enriched)| {
+            let enriched = enriched.then(|| {
+                let score = Real(f64::from(signs) / 100.0);
+                Arc::new(Enriched {
+                    cdsxmatch: format!("Type{partition}").into(),
+                    mulens: score,
+                    snn_snia_vs_nonia: Real::NONE,
+                    snn_sn_vs_all: score,
+                    rf_snia_vs_nonia: score,
+                    rf_kn_vs_nonkn: score,
+                })
+            });
+            let log = LogRef::from(Arc::new(Log::new("source", "topic", 0, partition)));
+            Own { address: Address { log, offset, record }, signs: Signs::from_bits(signs), moves, enriched }
+        },
+    )
 }
 
 /// Entries of few points, so that many are copies of each other.
@@ -126,6 +128,14 @@ fn copies_of_a_point_take_two_bytes_however_far_they_are() {
 fn a_limit_has_no_room_for_what_it_has_not() {
     let mut packed = Packed::default();
     let none = (Real::NONE, Real32::NONE);
-    packed.push_own(&Entry::repeated(Point { kind: Kind::Limit, ra_deg: none.0, dec_deg: none.0, value: none.1, error: none.1, score: none.1, ..ANY }));
+    packed.push_own(&Entry::repeated(Point {
+        kind: Kind::Limit,
+        ra_deg: none.0,
+        dec_deg: none.0,
+        value: none.1,
+        error: none.1,
+        score: none.1,
+        ..ANY
+    }));
     assert_eq!(packed.bytes.len(), 23);
 }

@@ -171,7 +171,8 @@ impl Survey {
     }
 }
 
-fn address(place: &Place) -> Address {
+/// Where an alert stands.
+pub(super) fn address(place: &Place) -> Address {
     Address { log: LogRef::from(Arc::clone(&place.log)), offset: place.offset, record: place.record }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`light`] | how a table makes light rows of decoded batches |
 //! | [`operator`] | the same as a stream |
+//! | [`stored`] | light rows as the archive keeps them, and back |
 //! | [`columns`] | Arrow columns by name, whatever number type a schema gives them |
 //! | [`ztf`], [`lsst`] | the surveys |
 
@@ -11,6 +12,7 @@ pub mod columns;
 pub mod light;
 pub mod lsst;
 pub mod operator;
+pub mod stored;
 pub mod ztf;
 
 use arrow::datatypes::{DataType, Schema};
@@ -118,6 +120,9 @@ pub fn sight(record: &str, columns: &Schema) -> Option<Sight> {
 /// The light rows of a batch of any survey that fink knows, and the alerts that have none.
 #[must_use]
 pub fn light_rows(batch: &AlertBatch) -> (Vec<LightAlert>, Vec<Unlit>) {
+    if *batch.schema.fingerprint == *fink_dataflow::table::light::SCHEMA {
+        return stored::load(batch);
+    }
     match sight(&batch.schema.name, &batch.schema.columns) {
         Some(sight) => sight.survey.light_rows(batch),
         None => (Vec::new(), light::unlit(batch, "no survey sends such alerts")),

@@ -8,3 +8,4 @@ mod world;
 
 mod matches;
 mod objects;
+mod stored;

@@ -19,15 +19,15 @@ pub fn curves(alerts: &[LightAlert]) -> BTreeMap<ObjectId, Curve> {
         }
     }
     for (points, own) in curves.values_mut() {
-        points.extend(own.values().map(|d| ((d.point.kind, d.point.id), d.point.clone())));
+        points.extend(own.values().map(|d| ((d.point.kind, d.point.id), d.point)));
     }
     for alert in alerts {
         let (points, own) = curves.get_mut(&alert.object).unwrap();
         for point in &alert.history {
             let is_own = point.kind == Kind::Detection && own.contains_key(&point.id);
-            let place = points.entry((point.kind, point.id)).or_insert_with(|| point.clone());
+            let place = points.entry((point.kind, point.id)).or_insert(*point);
             if !is_own && point < place {
-                *place = point.clone();
+                *place = *point;
             }
         }
     }
@@ -57,10 +57,10 @@ pub fn peak(detections: &[Point], band: Band) -> Option<(Point, Vec<Point>)> {
         counted.retain(|p| !p.negative);
     }
     let magnitude = |p: &Point| p.magnitude().unwrap().0;
-    let mut best = counted.first()?.clone();
+    let mut best = *counted.first()?;
     for p in &counted {
         if magnitude(p) < magnitude(&best) {
-            best = p.clone();
+            best = *p;
         }
     }
     Some((best, counted))

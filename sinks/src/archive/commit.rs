@@ -72,6 +72,8 @@ pub struct Edit {
     pub covered: Coverage,
     /// The latest Moment that its rows tell of: a later process goes on after it.
     pub moment: Moment,
+    /// The messages whose light rows it adds.
+    pub light: Coverage,
 }
 
 /// A part of an [`Edit`].

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fink_dataflow::table::delta::Table;
 use fink_dataflow::table::entry::{DataFile, Entry, Removed, State};
 use fink_dataflow::table::fault::failpoint;
+use fink_dataflow::table::light;
 use tracing::{debug, warn};
 
 use super::commit::{Ask, Edit, TableEdit};
@@ -157,6 +158,11 @@ impl Live {
     }
 }
 
+/// Whether a table's small files are merged: light rows are written in large files, by object, and stay so.
+fn is_compacted(table: &str) -> bool {
+    table != light::TABLE
+}
+
 /// Merges files into one: what the archive does with Parquet, and tests do with less.
 pub trait Rewrite: Send + Sync {
     /// One file with the rows of `files`, in their folder.
@@ -188,7 +194,7 @@ impl Compactor {
         committer: Sender<Message>,
         state: &State,
     ) -> Self {
-        let tables = state.tables.keys().map(|name| (Arc::clone(name), None)).collect();
+        let tables = state.tables.keys().filter(|name| is_compacted(name)).map(|name| (Arc::clone(name), None)).collect();
         Self { shared, options, rewriter, committer, tables, last_look: Instant::now(), due: false, rests_until: Instant::now() }
     }
 
@@ -212,7 +218,7 @@ impl Compactor {
     }
 
     fn follow(&mut self, entry: &Entry) {
-        for change in &entry.tables {
+        for change in entry.tables.iter().filter(|change| is_compacted(&change.table)) {
             // A table that this process creates is known from its first file on; others are read when they are looked at.
             let live = self.tables.entry(Arc::clone(&change.table)).or_insert_with(|| Some(Live::default()));
             let Some(live) = live else { continue };

@@ -7,7 +7,7 @@ use differential_dataflow::lattice::Lattice;
 use fink_dataflow::alerts::Tally;
 use fink_dataflow::message::Mark;
 use fink_dataflow::rules::Rule;
-use fink_dataflow::table::entry::{DataFile, Entry, Misfit, Removed, State, TableChange};
+use fink_dataflow::table::entry::{DataFile, Entry, FORMAT, FORMAT_PLAIN, Misfit, Removed, State, TableChange};
 use fink_dataflow::{Coverage, Log, Moment};
 
 use super::commit::{Ask, Closed, Edit, Pending, Shapes, TableEdit};
@@ -218,10 +218,12 @@ impl<'a> Body<'a> {
 
     /// The entry.
     pub(super) fn entry(mut self, nonce: String, written_ms: i64) -> Entry {
+        let mut light = Coverage::default();
         let (edits, moved, note) = match self.edit.take() {
             Some(edit) => {
                 self.covered.merge(&edit.covered);
                 self.moment = self.moment.join(&edit.moment);
+                light = edit.light;
                 for (log, tally) in edit.tallies {
                     *self.tallies.entry(log).or_default() += tally;
                 }
@@ -235,7 +237,10 @@ impl<'a> Body<'a> {
         let live = adds.into_iter().map(|(table, adds)| change(self.state, &pending, table, adds, Vec::new(), true));
         let edited = edits.into_iter().map(|part| change(self.state, &pending, part.table, part.adds, part.removes, part.data_change));
         let tables = live.chain(edited).collect();
+        let format = if light.is_empty() { FORMAT_PLAIN } else { FORMAT };
         Entry {
+            format,
+            light,
             moment: self.moment,
             origins: self.origins.into_iter().collect(),
             covered: self.covered,

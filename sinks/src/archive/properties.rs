@@ -15,7 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterPropertiesPtr};
 use parquet::file::statistics::Statistics;
-use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
+use parquet::schema::types::{ColumnDescriptor, ColumnPath, SchemaDescriptor};
 use serde_json::{Map, Value};
 
 /// Rows of a row group, at most.
@@ -96,6 +96,15 @@ impl Layout {
         let fine = Arc::new(properties(&parquet, Grain::Fine));
         let coarse = Arc::new(properties(&parquet, Grain::Coarse));
         Ok(Self { columns: Arc::clone(columns), fine, coarse, parquet, filtered })
+    }
+
+    /// The same, with a Bloom filter for a column in each row group of files that stay: whether a value may be there.
+    #[must_use]
+    pub fn with_bloom(self, column: &str) -> Self {
+        let path = ColumnPath::from(column.to_owned());
+        let coarse = (*self.coarse).clone().into_builder().set_column_bloom_filter_enabled(path.clone(), true);
+        let coarse = Arc::new(coarse.set_column_bloom_filter_max_ndv(path, GROUP_ROWS_MAX as u64).build());
+        Self { coarse, ..self }
     }
 
     /// The columns in Arrow's types.

@@ -151,6 +151,30 @@ impl Routes {
         Ok(shape)
     }
 
+    /// Has rows of this schema go to a table of its own, which no alert is routed to, with a Bloom filter for a column.
+    ///
+    /// # Errors
+    /// When the table has other columns.
+    pub fn keep(&self, table: &str, schema: &WriterSchema, bloom: &str) -> Result<(), RouteError> {
+        let failed = |source| RouteError { fingerprint: Arc::clone(&schema.fingerprint), name: schema.name.clone(), source };
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let columns = types::of_columns(schema.columns.fields()).map_err(failed)?;
+        let other = || failed(TypesError::Delta(format!("table {table} has other columns")));
+        let known = inner.fit(table, &columns, schema).map_err(failed)?.ok_or_else(other)?;
+        let files = known.names.file_schema(schema.columns.fields());
+        let layout = Layout::new(&files).map_err(|error| failed(TypesError::Delta(error.to_string())))?.with_bloom(bloom);
+        let shape = TableShape {
+            table: table.into(),
+            schema_id: Arc::clone(&schema.fingerprint),
+            columns: files,
+            partition_columns: known.names.partition_columns(),
+            layout,
+        };
+        inner.tables.insert(table.into(), known);
+        inner.shapes.insert(Arc::clone(&schema.fingerprint), Arc::new(shape));
+        Ok(())
+    }
+
     /// The text of a schema that was met by this process.
     #[must_use]
     pub fn text(&self, fingerprint: &str) -> Option<Arc<str>> {

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use bytes::Bytes;
 use fink_dataflow::alerts::{AlertBatch, Decoded, Form, Passed, Place, Reject, Tally, WriterSchema};
 use fink_dataflow::message::{Log, Message};
-use fink_dataflow::table::entry::{DataFile, FORMAT, State, TableState};
+use fink_dataflow::table::entry::{DataFile, FORMAT_PLAIN, State, TableState};
 use fink_dataflow::table::store::{Archive, wait};
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -137,7 +137,7 @@ pub(super) fn offsets(archive: &Archive, table: &str, file: &DataFile) -> Vec<i6
 pub(super) fn commit(routes: &Routes, state: &mut State, tables: &[&str]) {
     let touched: Vec<Arc<str>> = tables.iter().map(|table| Arc::from(*table)).collect();
     let pending = routes.pending(state, &touched);
-    assert_eq!(state.format, FORMAT);
+    assert_eq!(state.format, FORMAT_PLAIN);
     state.routes.extend(pending.routes.into_iter().map(|route| (Arc::clone(&route.fingerprint), route)));
     for (table, (schema, partition_columns)) in pending.schemas {
         state.tables.insert(table, TableState { last: 0, schema, partition_columns, rows: 0 });

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`select`] | which rows, and which columns |
 //! | `rows` | a file's batches as alert batches |
+//! | [`rejected`] | which messages are rejects now |
 //! | [`digest`] | whether two sets of rows are the same, in any order |
 //! | [`history`] | a replay as a source of late data |
 //! | [`follow`] | and what is committed after it, entry by entry |
@@ -15,17 +16,19 @@
 pub mod digest;
 pub mod follow;
 pub mod history;
+pub mod rejected;
 mod rows;
 pub mod select;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use arrow::error::ArrowError;
 use fink_dataflow::alerts::AlertBatch;
-use fink_dataflow::table::entry::{DataFile, Route};
+use fink_dataflow::table::entry::{DataFile, Route, State};
+use fink_dataflow::table::light;
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::{runtime, wait};
 use fink_dataflow::table::{Archive, Ledger, LedgerError, Table, TableError};
@@ -80,14 +83,17 @@ pub enum ReplayError {
     Thread(#[from] std::io::Error),
 }
 
-/// A file to read, and its table.
-type Job = (Arc<Layout>, DataFile);
+/// A file to read, its table, and what of it.
+struct Job {
+    layout: Arc<Layout>,
+    file: DataFile,
+    selection: Arc<Selection>,
+}
 
 /// An archive's rows, as they were at one moment.
 pub struct Replay {
     archive: Archive,
     ledger: Arc<Ledger>,
-    selection: Selection,
     wanted: Wanted,
     routes: BTreeMap<Arc<str>, Route>,
     versions: Vec<(Arc<str>, u64)>,
@@ -102,27 +108,74 @@ impl Replay {
     /// # Errors
     /// When there is no archive, or it can't be read.
     pub fn open(archive: &Archive, selection: Selection, wanted: Wanted) -> Result<Self, ReplayError> {
-        let there = archive.clone();
-        let (ledger, state) = wait(async move { Ledger::open(&there).await })?;
-        if state.next == 0 {
-            return Err(ReplayError::None(archive.place()));
+        let (ledger, state) = read(archive)?;
+        let mut replay = Self::none(archive, ledger, state.routes, wanted);
+        let tables: BTreeSet<Arc<str>> = replay.routes.values().map(|route| route.table.clone()).collect();
+        for table in tables {
+            replay.add(&table, |_| selection.clone())?;
         }
-        let (mut versions, mut applied, mut files) = (Vec::new(), BTreeMap::new(), VecDeque::new());
-        let tables: std::collections::BTreeSet<Arc<str>> = state.routes.values().map(|route| route.table.clone()).collect();
-        for name in tables {
-            let mut table = Table::open(archive, &name)?;
-            let Some(version) = table.version() else { continue };
-            let schema = table.schema().unwrap_or_default();
-            let layout = Arc::new(Layout::of(&name, schema).ok_or_else(|| ReplayError::Foreign(name.clone()))?);
-            let mut chosen: Vec<_> = table.files()?.into_iter().filter(|file| selection.nights_of(layout.night(file))).collect();
-            // Night by night, as they came.
-            chosen.sort_by_cached_key(|file| (layout.night(file), file.path.clone()));
-            files.extend(chosen.into_iter().map(|file| (layout.clone(), file)));
-            applied.extend(table.applied().map(|entry| (name.clone(), entry)));
-            versions.push((name, version));
+        Ok(replay)
+    }
+
+    /// Opens what services need to know of an archive: its table of light rows, and without cutouts those alerts of which it
+    /// has none yet, each row once.
+    ///
+    /// # Errors
+    /// As [`Replay::open`].
+    pub fn history(archive: &Archive) -> Result<Self, ReplayError> {
+        let (ledger, state) = read(archive)?;
+        let all = Selection::default();
+        // A table that has yet to take an entry lacks what the ledger says that it holds: then alerts are read alone.
+        let held = match state.tables.get(light::TABLE) {
+            Some(known) if Table::open(archive, light::TABLE)?.applied() >= Some(known.last) => Some(known.last),
+            _ => None,
+        };
+        // Rejects before alerts, as where light rows are rolled.
+        let lacking = match light::lacking(&state) {
+            _ if held.is_none() => all.clone(),
+            lacking if !state.tables.contains_key(rejected::TABLE) => Selection { within: Some(Arc::new(lacking)), ..all.clone() },
+            lacking => Selection { within: Some(Arc::new(lacking.without(&rejected::rejected(archive)?))), ..all.clone() },
+        };
+        // Both tables may be ahead of this state when others write: what counts is what it says.
+        let light = Selection { within: Some(Arc::new(state.light.clone())), ..Selection::default() };
+        let mut replay = Self::none(archive, ledger, state.routes, Wanted::Light);
+        let tables: BTreeSet<Arc<str>> = replay.routes.values().map(|route| route.table.clone()).collect();
+        if let Some(last) = held {
+            replay.add(&light::TABLE.into(), |table| if table.applied() == Some(last) { all.clone() } else { light })?;
         }
-        let (archive, ledger, routes) = (archive.clone(), Arc::new(ledger), state.routes);
-        Ok(Self { archive, ledger, selection, wanted, routes, versions, applied, files })
+        for table in tables {
+            replay.add(&table, |_| lacking.clone())?;
+        }
+        Ok(replay)
+    }
+
+    fn none(archive: &Archive, ledger: Ledger, routes: BTreeMap<Arc<str>, Route>, wanted: Wanted) -> Self {
+        Self {
+            archive: archive.clone(),
+            ledger: Arc::new(ledger),
+            wanted,
+            routes,
+            versions: Vec::new(),
+            applied: BTreeMap::new(),
+            files: VecDeque::new(),
+        }
+    }
+
+    /// Adds what is selected of a table.
+    fn add(&mut self, name: &Arc<str>, selected: impl FnOnce(&Table) -> Selection) -> Result<(), ReplayError> {
+        let mut table = Table::open(&self.archive, name)?;
+        let Some(version) = table.version() else { return Ok(()) };
+        let selection = Arc::new(selected(&table));
+        let schema = table.schema().unwrap_or_default();
+        let layout = Arc::new(Layout::of(name, schema).ok_or_else(|| ReplayError::Foreign(name.clone()))?);
+        let is_in = |file: &DataFile| selection.nights_of(layout.night(file)) && selection.may_be_in(&file.stats, layout.bounded());
+        let mut chosen: Vec<_> = table.files()?.into_iter().filter(is_in).collect();
+        // Night by night, as they came.
+        chosen.sort_by_cached_key(|file| (layout.night(file), file.path.clone()));
+        self.files.extend(chosen.into_iter().map(|file| Job { layout: layout.clone(), file, selection: selection.clone() }));
+        self.applied.extend(table.applied().map(|entry| (name.clone(), entry)));
+        self.versions.push((name.clone(), version));
+        Ok(())
     }
 
     /// The tables and the versions that are read.
@@ -134,7 +187,7 @@ impl Replay {
     /// Rows of the files to be read; more than will come where topics or offsets are selected.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.files.iter().map(|(_, file)| file.rows).sum()
+        self.files.iter().map(|job| job.file.rows).sum()
     }
 
     /// Reads on so many threads, and hands each batch to `take` on this one, until that breaks. Batches come in no order.
@@ -149,12 +202,12 @@ impl Replay {
         for index in 0..threads.max(1) {
             let mut shelf = Shelf::new(self.ledger.clone(), self.routes.clone());
             let (files, over, give) = (files.clone(), over.clone(), give.clone());
-            let (archive, selection, wanted) = (self.archive.clone(), self.selection.clone(), self.wanted);
+            let (archive, wanted) = (self.archive.clone(), self.wanted);
             let reader = std::thread::Builder::new().name(format!("replay-{index}")).spawn(move || {
-                let reader = FileReader { archive: &archive, selection: &selection, wanted };
-                while let Some((layout, file)) = next(&files) {
-                    let read =
-                        reader.read(&layout, &file, &mut shelf, |alerts| !over.load(Ordering::Relaxed) && give.send(Ok(alerts)).is_ok());
+                while let Some(job) = next(&files) {
+                    let reader = FileReader { archive: &archive, selection: &job.selection, wanted };
+                    let take = |alerts| !over.load(Ordering::Relaxed) && give.send(Ok(alerts)).is_ok();
+                    let read = reader.read(&job.layout, &job.file, &mut shelf, take);
                     match read {
                         Ok(()) if !over.load(Ordering::Relaxed) => {}
                         Ok(()) => return,
@@ -190,6 +243,12 @@ impl Replay {
         }
         result
     }
+}
+
+fn read(archive: &Archive) -> Result<(Ledger, State), ReplayError> {
+    let there = archive.clone();
+    let (ledger, state) = wait(async move { Ledger::open(&there).await })?;
+    if state.next == 0 { Err(ReplayError::None(archive.place())) } else { Ok((ledger, state)) }
 }
 
 fn next(files: &Mutex<VecDeque<Job>>) -> Option<Job> {

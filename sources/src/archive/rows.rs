@@ -8,11 +8,12 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use chrono::{Datelike, NaiveDate};
-use fink_dataflow::Log;
 use fink_dataflow::alerts::{AlertBatch, Form, Place, WriterSchema};
 use fink_dataflow::table::entry::{DataFile, Route};
+use fink_dataflow::table::light;
 use fink_dataflow::table::store::wait;
 use fink_dataflow::table::{Ledger, marks};
+use fink_dataflow::{Intervals, Log};
 
 use super::select::{Selection, Wanted, holds_bytes};
 
@@ -37,6 +38,11 @@ impl Layout {
             *name = marks::marked(&schema, ours)?.to_owned();
         }
         Some(Self { table: table.clone(), own, night })
+    }
+
+    /// Our columns that a file's statistics bound: topic, partition and offset.
+    pub(super) fn bounded(&self) -> [&str; 3] {
+        [&self.own[1], &self.own[3], &self.own[4]]
     }
 
     /// The observing night of a file's rows, in days since 1970.
@@ -69,8 +75,11 @@ impl Layout {
         let batch = if selection.takes_all() {
             batch
         } else {
-            let takes = |row| selection.takes(places.topic.value(row), places.offset[row]);
-            selected = filter_record_batch(batch, &BooleanArray::from_iter((0..batch.num_rows()).map(|row| Some(takes(row)))))?;
+            let takes = places.selected(selection);
+            if !takes.contains(&true) {
+                return Ok(Vec::new());
+            }
+            selected = filter_record_batch(batch, &BooleanArray::from(takes))?;
             places = Places::of(&selected, &self.own)?;
             &selected
         };
@@ -146,26 +155,50 @@ impl Places {
         by_id.into_iter().map(|(id, rows)| (id.to_owned(), (!only).then(|| UInt32Array::from(rows)))).collect()
     }
 
+    /// Which rows are selected.
+    fn selected(&self, selection: &Selection) -> Vec<bool> {
+        // The logs met, and what is selected of each.
+        let mut logs: Vec<(Log, Option<&Intervals>)> = Vec::new();
+        let mut takes = |row: usize| {
+            let Some(within) = &selection.within else { return true };
+            let known = logs.iter().rposition(|(log, _)| self.is_of(row, log)).unwrap_or_else(|| {
+                let log = self.log(row);
+                let wanted = within.get(&log);
+                logs.push((log, wanted));
+                logs.len() - 1
+            });
+            logs[known].1.is_some_and(|wanted| wanted.contains(self.offset[row]))
+        };
+        (0..self.offset.len()).map(|row| selection.takes(self.topic.value(row), self.offset[row]) && takes(row)).collect()
+    }
+
+    fn is_of(&self, row: usize, log: &Log) -> bool {
+        (log.partition, log.incarnation) == (self.partition[row], self.incarnation[row].cast_unsigned())
+            && *log.topic == *self.topic.value(row)
+            && *log.source == *self.source.value(row)
+    }
+
+    fn log(&self, row: usize) -> Log {
+        Log::new(self.source.value(row), self.topic.value(row), self.incarnation[row].cast_unsigned(), self.partition[row])
+    }
+
     /// The places of some rows.
     fn at(&self, rows: &[usize]) -> Vec<Place> {
-        let mut last: Option<Arc<Log>> = None;
-        let place = |row: &usize| {
+        let mut logs: Vec<Arc<Log>> = Vec::new();
+        let mut place = |row: &usize| {
             let row = *row;
-            let (source, topic) = (self.source.value(row), self.topic.value(row));
-            let (incarnation, partition) = (self.incarnation[row].cast_unsigned(), self.partition[row]);
-            // Rows of a log stand in runs.
-            let same = |log: &Arc<Log>| {
-                *log.source == *source && *log.topic == *topic && (log.incarnation, log.partition) == (incarnation, partition)
+            // Rows of a log stand in runs, or are of few logs in turn.
+            let log = match logs.iter().rev().find(|log| self.is_of(row, log)) {
+                Some(log) => log.clone(),
+                None => {
+                    logs.push(Arc::new(self.log(row)));
+                    logs[logs.len() - 1].clone()
+                }
             };
-            let log = match last.take().filter(same) {
-                Some(log) => log,
-                None => Arc::new(Log::new(source, topic, incarnation, partition)),
-            };
-            last = Some(log.clone());
             let timestamp_ms = self.timestamp_us[row].map(|us| us / 1_000);
             Place { log, offset: self.offset[row], record: self.record[row], timestamp_ms, received_us: self.received_us[row] }
         };
-        rows.iter().map(place).collect()
+        rows.iter().map(&mut place).collect()
     }
 }
 
@@ -190,6 +223,12 @@ impl Shelf {
     fn schema(&mut self, id: &str, columns: &SchemaRef) -> Result<Arc<WriterSchema>, ArrowError> {
         if let Some((_, schema)) = self.schemas.iter().find(|(known, schema)| known == id && schema.columns.fields() == columns.fields()) {
             return Ok(schema.clone());
+        }
+        if id == light::SCHEMA {
+            let (fingerprint, name) = (light::SCHEMA.into(), light::SCHEMA.to_owned());
+            let schema = WriterSchema { fingerprint, json: "".into(), name, columns: columns.clone(), form: Form::Columns };
+            self.schemas.push((id.to_owned(), Arc::new(schema)));
+            return Ok(self.schemas[self.schemas.len() - 1].1.clone());
         }
         let unknown = || ArrowError::SchemaError(format!("no writer's schema has the id {id}"));
         let route = self.routes.values().find(|route| route.fingerprint.starts_with(id) && !id.is_empty()).ok_or_else(unknown)?;

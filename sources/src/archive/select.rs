@@ -1,8 +1,11 @@
 //! Which rows of an archive, and which of their columns.
 
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use fink_dataflow::Coverage;
+use serde_json::Value;
 
 /// Which columns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,6 +26,8 @@ pub struct Selection {
     pub topic: Option<String>,
     /// Those of these offsets, in whatever partition.
     pub offsets: Option<Range<i64>>,
+    /// Those of these messages.
+    pub within: Option<Arc<Coverage>>,
 }
 
 impl Selection {
@@ -41,7 +46,33 @@ impl Selection {
     /// Whether every message's rows are.
     #[must_use]
     pub fn takes_all(&self) -> bool {
-        self.topic.is_none() && self.offsets.is_none()
+        self.topic.is_none() && self.offsets.is_none() && self.within.is_none()
+    }
+
+    /// Whether a file may hold rows of the messages that are selected, by its statistics (Delta's, as JSON) of these columns:
+    /// topic, partition and offset. Where these say nothing, it may.
+    #[must_use]
+    pub fn may_be_in(&self, stats: &str, [topic, partition, offset]: [&str; 3]) -> bool {
+        let Some(within) = &self.within else { return true };
+        let Ok(stats) = serde_json::from_str::<Value>(stats) else { return true };
+        let bounds = |column: &str| (&stats["minValues"][column], &stats["maxValues"][column]);
+        let numbers = |column| {
+            let (least, greatest) = bounds(column);
+            Some(least.as_i64()?..=greatest.as_i64()?)
+        };
+        let Some(offsets) = numbers(offset) else { return true };
+        let partitions = numbers(partition);
+        // A long text's greatest value may be cut short, and is then no bound for it.
+        let topics = match bounds(topic) {
+            (Value::String(least), Value::String(greatest)) if least == greatest && least.len() < 32 => Some(least),
+            _ => None,
+        };
+        within.iter().any(|(log, wanted)| {
+            let span = *offsets.start()..offsets.end().saturating_add(1);
+            topics.is_none_or(|topic| **topic == *log.topic)
+                && partitions.as_ref().is_none_or(|partitions| partitions.contains(&i64::from(log.partition)))
+                && wanted.gaps(span.clone()) != [span]
+        })
     }
 }
 
@@ -62,6 +93,7 @@ pub fn holds_bytes(field: &Field) -> bool {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Fields;
+    use fink_dataflow::Log;
 
     use super::*;
 
@@ -69,9 +101,27 @@ mod tests {
     fn selects_nights_topics_and_offsets() {
         let all = Selection::default();
         assert!(all.takes_all() && all.nights_of(None) && all.takes("t", 7));
-        let some = Selection { nights: Some(10..=12), topic: Some("t".to_owned()), offsets: Some(5..9) };
+        let some = Selection { nights: Some(10..=12), topic: Some("t".to_owned()), offsets: Some(5..9), within: None };
         assert!(some.nights_of(Some(12)) && !some.nights_of(Some(13)) && !some.nights_of(None));
         assert!(some.takes("t", 8) && !some.takes("t", 9) && !some.takes("u", 8));
+    }
+
+    #[test]
+    fn files_are_left_out_by_what_their_statistics_say() {
+        let mut within = Coverage::default();
+        within.insert(&Log::new("s", "t", 0, 3), 10..20);
+        let some = Selection { within: Some(Arc::new(within)), ..Selection::default() };
+        let may = |topics: [&str; 2], partitions: [i32; 2], offsets: [i64; 2]| {
+            let bounds =
+                |index: usize| serde_json::json!({"topic": topics[index], "partition": partitions[index], "offset": offsets[index]});
+            let stats = serde_json::json!({"numRecords": 5, "minValues": bounds(0), "maxValues": bounds(1)}).to_string();
+            some.may_be_in(&stats, ["topic", "partition", "offset"])
+        };
+        assert!(may(["t", "t"], [3, 3], [0, 10]) && may(["t", "t"], [0, 9], [19, 40]) && may(["a", "z"], [3, 3], [0, 90]));
+        assert!(!may(["t", "t"], [3, 3], [0, 9]) && !may(["t", "t"], [3, 3], [20, 90]));
+        assert!(!may(["t", "t"], [4, 9], [0, 90]) && !may(["u", "u"], [3, 3], [0, 90]));
+        assert!(some.may_be_in("{}", ["topic", "partition", "offset"]) && some.may_be_in("", ["a", "b", "c"]));
+        assert!(!some.takes_all());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod epochs;
 mod follow;
+mod hydration;
 mod late;
 mod live;
 mod load;
@@ -54,6 +55,8 @@ enum Mode {
     Epochs(epochs::EpochsArguments),
     /// The services on one worker: CPU an alert, memory a detection
     Services(services::ServicesArguments),
+    /// A restart over ten million archived alerts: when live alerts are answered for, and when all are
+    Hydration(hydration::HydrationArguments),
     /// The services up to one of them, in this process
     #[command(hide = true)]
     ServicesUpto(services::UptoArguments),
@@ -80,6 +83,7 @@ fn main() {
         Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Epochs(arguments) => epochs::epochs(&arguments),
         Mode::Services(arguments) => services::run(&arguments),
+        Mode::Hydration(arguments) => hydration::run(&arguments),
         Mode::ServicesUpto(arguments) => services::upto(&arguments),
         Mode::Drain(arguments) => path::drain(&arguments),
         Mode::Encode(arguments) => path::encode(&arguments),

@@ -262,10 +262,13 @@ impl Dice {
 }
 
 /// Objects that are observed one after another, again and again.
-struct World {
-    objects: u32,
-    history: u32,
-    log: LogRef,
+pub(super) struct World {
+    /// How many.
+    pub(super) objects: u32,
+    /// Points that an alert repeats at most.
+    pub(super) history: u32,
+    /// The log that their alerts stand in.
+    pub(super) log: LogRef,
 }
 
 impl World {
@@ -275,7 +278,8 @@ impl World {
         u64::from(alerts) + u64::from(limits)
     }
 
-    fn alert(&self, number: u32) -> LightAlert {
+    /// An alert.
+    pub(super) fn alert(&self, number: u32) -> LightAlert {
         let (object, round) = (number % self.objects, number / self.objects);
         let history = (round.saturating_sub(self.history / 2)..round)
             .flat_map(|r| [self.point(object, r, Kind::Limit), self.point(object, r, Kind::Detection)]);
