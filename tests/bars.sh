@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -46,7 +46,7 @@ passes() {
   # A filter that no test matches passes nothing.
   if "$@" >"$log" 2>&1 && ! grep -q 'skipped:' "$log" && ! { grep -q '^test result' "$log" && ! grep -q '^test result: ok. [1-9]' "$log"; }; then verdict=ok; else verdict=MISSED; missed=1; fi
   printf '%-58s %10s s  %-27s %s\n' "$name" $((SECONDS - start)) "" "$verdict"
-  grep -E '^[0-9]+ (kills|alerts|batches)|^replication|"reads"' "$log" | sed 's/^/    /' | cut -c1-220
+  grep -E '^[0-9]+ (kills|cuts|alerts|batches)|^replication|"reads"' "$log" | sed 's/^/    /' | cut -c1-220
 }
 
 # whole NAME FILTER : integration tests, in their long form.
@@ -113,6 +113,18 @@ for name in "${names[@]}"; do
     run replay replay
     floor "an archived night again to light rows: times as fast as first" "$(figure "$out/replay.txt" ratio)" 5 ""
     ;;
+  cluster)
+    run cluster cluster
+    bar "2 processes x 1 worker: CPU an alert against 1 x 2" "$(figure "$out/cluster.txt" ratio)" 1.1 ""
+    floor "1 partition, 2 workers: CPU of the less busy against the other" "$(figure "$out/cluster.txt" balance)" 0.5 ""
+    whole "a cluster after deaths, silences, and its network cut" cluster::
+    log=$out/a-cluster-after-deaths--silences--and-its-network-cut.log
+    after() { sed -n "s/.*$1[^;]* at most \([0-9]*\) ms.*/\1/p" "$log" | tail -1; }
+    death=$(after '[0-9] kills, runs again'); silence=$(after '[0-9] silences,'); cut=$(after 'noticed; runs again')
+    bar "20 kills of one process of 3: runs again after" "${death:-nan}" 10000 ms
+    bar "20 processes of 3 stopped: runs again after" "${silence:-nan}" 30000 ms
+    bar "20 cuts of the network, up to 20 s: runs again after" "${cut:-nan}" 30000 ms
+    ;;
   simulator)
     run simulator simulator --count 20000
     floor "full ZTF alerts made in a second of one core" "$(figure "$out/simulator.txt" made_per_s)" 500 ""
@@ -145,7 +157,7 @@ for name in "${names[@]}"; do
     tests/servers/s3.sh stop "$folder/s3"
     ;;
   tables) passes "tables of answers, at every version, over 20 kills" cargo test -q -p fink --test services at_every_version -- --nocapture ;;
-  spine) whole "registry, rejects, identity, holes, schemas, deadly messages" --skip kills --skip readers --skip hdfs --skip s3 --skip takeover ;;
+  spine) whole "registry, rejects, identity, holes, schemas, deadly messages" --skip kills --skip cluster --skip readers --skip hdfs --skip s3 --skip takeover ;;
   hdfs) whole "HDFS: data node killed, NameNode killed" hdfs:: ;;
   disk) whole "local disk full" disk:: ;;
   faults) passes "faults on every put of the commit path" cargo test -q -p fink-dataflow -p fink-sinks ;;

@@ -8,11 +8,12 @@ use fink_dataflow::budget::Budget;
 use fink_dataflow::ports::Stored;
 use fink_dataflow::table::entry::State;
 use fink_dataflow::{Log, Moment};
-use fink_sinks::archive::committer::Committer;
 use fink_sinks::archive::upload::Stuck;
 use fink_sources::progress::{LogProgress, Progress, ReaderState};
+use fink_sources::share::Share;
 use timely::dataflow::ProbeHandle;
 
+use crate::cluster::keep::Keep;
 use crate::graph::Probes;
 use crate::session::Figures;
 use crate::standing::{Standing, Trend};
@@ -20,7 +21,11 @@ use crate::standing::{Standing, Trend};
 /// Where the figures come from.
 pub(crate) struct Gauges {
     /// The committer: what is durable.
-    pub committer: Committer,
+    pub committer: Keep,
+    /// Which logs this process reads, where others read others.
+    pub share: Option<Share>,
+    /// Whether its figures are of all logs all the same: it leads.
+    pub leads: bool,
     /// What was durable before this process.
     pub before: State,
     /// Bytes in flight.
@@ -64,7 +69,8 @@ impl Gauges {
     /// What was done, and whether all is in the tables that the logs held at the start.
     pub(crate) fn read(&self, progress: &Progress) -> (Figures, bool) {
         let (state, commit) = (self.committer.state(), self.committer.status());
-        let (now, before) = (total(&state), total(&self.before));
+        let share = self.share.filter(|_| !self.leads);
+        let (now, before) = (total(&state, share), total(&self.before, share));
         let backlog = backlog(&state, progress);
         let lag = progress.goals.as_ref().map(|_| progress.logs.iter().map(|(log, at)| missing(&state, progress, log, at.high)).sum());
         let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -84,9 +90,15 @@ impl Gauges {
             trouble: commit.trouble.or(stuck).or_else(|| waits(progress)),
             standing: None,
             services: None,
+            members: Vec::new(),
         };
         let caught_up = backlog == Some(0) && commit.waiting == 0 && commit.unapplied == 0;
         (figures, caught_up)
+    }
+
+    /// Messages of this process's own share that became durable.
+    pub(crate) fn own(&self) -> u64 {
+        total(&self.committer.state(), self.share).messages - total(&self.before, self.share).messages
     }
 
     /// How far every part is; `trend` remembers how that changes.
@@ -96,9 +108,10 @@ impl Gauges {
     }
 }
 
-/// What became of all messages of all logs.
-fn total(state: &State) -> Tally {
-    state.logs.values().fold(Tally::default(), |mut sum, log| {
+/// What became of all messages of all logs, or of those of a share.
+fn total(state: &State, share: Option<Share>) -> Tally {
+    let counts = |log: &Log| share.is_none_or(|share| share.has(&log.topic, log.partition));
+    state.logs.iter().filter(|(log, _)| counts(log)).fold(Tally::default(), |mut sum, (_, log)| {
         sum += log.tally;
         sum
     })

@@ -17,6 +17,7 @@ use fink_sources::lanes::{Changed, Origin, Rules};
 use fink_sources::reader::Opener;
 use fink_sources::registry::{Folder, Registry};
 use fink_sources::schemas::{Book, Found, Lookup, NoSchemas, Resolver, Schemas};
+use fink_sources::share::{Share, Shared};
 use fink_sources::simulator::{ConfigError, Rate, Simulator, SimulatorConfig, system_clock};
 
 use crate::settings::Schemas as SchemaSettings;
@@ -32,11 +33,20 @@ pub struct Opened {
     pub rules: Rules,
 }
 
-/// The source of a run. `keeper` tells a simulated stream that the archive began.
+/// The source of a run that began at `now_ms`. `keeper` tells a simulated stream that the archive began; of the logs only a
+/// share is shown, where other processes read the rest.
 ///
 /// # Errors
 /// What is wrong with the settings, or with what they name.
-pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<Opened> {
+pub fn source(run: &ArchiveRun, keeper: &dyn Keeper, now_ms: i64, share: Option<Share>) -> anyhow::Result<Opened> {
+    let Opened { source, another, rules } = whole(run, keeper, now_ms)?;
+    let Some(share) = share else { return Ok(Opened { source, another, rules }) };
+    let another = another.map(|mut another| -> Opener { Box::new(move || Ok(Box::new(Shared::new(another()?, share)))) });
+    Ok(Opened { source: Box::new(Shared::new(source, share)), another, rules })
+}
+
+/// All of a run's source.
+fn whole(run: &ArchiveRun, keeper: &dyn Keeper, now_ms: i64) -> anyhow::Result<Opened> {
     let changed = match run.incarnation {
         Incarnation::Same => Changed::Refuse,
         Incarnation::New => Changed::NewIncarnation,
@@ -55,9 +65,8 @@ pub fn source(run: &ArchiveRun, keeper: &dyn Keeper) -> anyhow::Result<Opened> {
             Opened { source, another: Some(another), rules: Rules { origin: origin(&kafka.from), pattern, ..rules } }
         }
         Input::Simulator(simulator) => {
-            let now_ms = system_clock();
             let config = simulated(simulator, keeper, now_ms)?;
-            let reached_ms = reached_ms(&config, keeper, now_ms)?;
+            let reached_ms = reached_ms(&config, keeper, system_clock())?;
             let open = move || Ok::<_, ConfigError>(Simulator::new(config.clone(), system_clock as fn() -> i64)?.not_before(reached_ms));
             let source = Box::new(open()?);
             let another: Opener = Box::new(move || match open() {

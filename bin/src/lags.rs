@@ -26,10 +26,10 @@ pub(crate) struct Lags {
 }
 
 impl Lags {
-    /// Notes how the reader stands.
-    pub(crate) fn note(&self, progress: &Progress, lanes: Lanes) {
+    /// Notes how the reader stands, and how far other processes are behind for which this one merges files.
+    pub(crate) fn note(&self, progress: &Progress, lanes: Lanes, others: u64) {
         let (all, live) = (progress.lag().unsigned_abs(), progress.live_lag().unsigned_abs());
-        self.all.note(all);
+        self.all.note(all + others);
         self.live.note(if lanes == Lanes::One { all } else { live });
         self.late.note(all.saturating_sub(live));
         self.live_lags.store(lags(progress), Ordering::Relaxed);

@@ -5,6 +5,7 @@
 //! | [`allocator`] | what the allocator is told |
 //! | [`cli`], [`commands`] | the command line, a file per command |
 //! | [`audit`] | compares what the ledger says with what the tables hold |
+//! | [`cluster`] | several processes, one graph |
 //! | [`crashes`] | what panicked on this machine of late |
 //! | [`config`] | the configuration: defaults, file and flags |
 //! | [`settings`] | what a run is told to do, all resolved |
@@ -24,6 +25,7 @@ pub mod allocator;
 pub mod audit;
 pub mod careful;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod crashes;

@@ -24,6 +24,12 @@ impl Process {
         Self { pid, started: started(pid).unwrap_or_default(), boot: boot() }
     }
 
+    /// The process that has this pid now; `None`: there is none.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, started: started(pid)?, boot: boot() })
+    }
+
     /// Whether it still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {

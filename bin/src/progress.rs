@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cluster::pulse::SUPERVISED;
 use crate::session::Figures;
 
 /// How often a plain line is written.
@@ -121,15 +122,21 @@ fn console_is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Standard error for logs: they stand above the progress line.
+/// Standard error for logs: they stand above the progress line, and of several processes each line says whose it is.
 pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        static WHOSE: OnceLock<Option<String>> = OnceLock::new();
+        let whose = WHOSE.get_or_init(|| std::env::var(SUPERVISED).ok().map(|process| format!("[{process}] ")));
+        // In one piece: others write to the same terminal.
+        let line = whose.as_ref().map(|whose| [whose.as_bytes(), text].concat());
+        let written = line.as_deref().unwrap_or(text);
         match LINE.get() {
-            Some(line) => line.suspend(|| std::io::stderr().write(text)),
-            None => std::io::stderr().write(text),
+            Some(line) => line.suspend(|| std::io::stderr().write_all(written))?,
+            None => std::io::stderr().write_all(written)?,
         }
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -10,9 +10,11 @@ use fink_dataflow::beats::{End as BeatsEnd, Seat};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
 use fink_dataflow::message::Log;
+use fink_dataflow::moment::Moment;
+use fink_dataflow::post::Post;
 use fink_dataflow::table::store;
 use fink_dataflow::ticks::Ticks;
-use fink_sinks::archive::committer::{CommitOptions, Committer};
+use fink_sinks::archive::committer::CommitOptions;
 use fink_sinks::archive::compacting::CompactionOptions;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::upload::Stuck;
@@ -24,12 +26,19 @@ use fink_sources::queue::Inlet;
 use fink_sources::reader::{Reader, Settings};
 use fink_sources::simulator::send::{Summary as Sent, send};
 use timely::communication::WorkerGuards;
+use timely::worker::Worker;
 
 use crate::careful::{Careful, Deaths};
+use crate::cluster::crew::{Begin, Crew, Joined, join};
+use crate::cluster::keep::Keep;
+use crate::cluster::pulse::Pulse;
+use crate::cluster::seat::Seated;
+use crate::cluster::{Again, silence};
 use crate::gauges::{Frontiers, Gauges};
 use crate::graph::{Parts, probed};
 use crate::input;
 use crate::lags::Lags;
+use crate::rundir::Seat as Place;
 use crate::serve::{Board, Server, routes};
 use crate::services::desk::Desk;
 use crate::services::roll::Roller;
@@ -70,11 +79,22 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
     let serve = |address| Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"));
     // Answers are of no use if nobody can ask.
     let anywhere = (!run.services.chosen.is_empty()).then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let server = run.http.or(anywhere).map(serve).transpose()?;
+    let leads = run.cluster.as_ref().is_none_or(|cluster| cluster.place.leads());
+    // Of a cluster one process tells of all.
+    let server = run.http.or(anywhere).filter(|_| leads).map(serve).transpose()?;
     if let Some(server) = &server {
         session.serve(server.address(), &run.services.chosen.names());
     }
-    let graph = Running::start(run)?;
+    let pulse = Pulse::start(session.flag())?;
+    let joined = match &run.cluster {
+        Some(cluster) => {
+            session.sit(Place { process: cluster.place.process, processes: cluster.place.processes() });
+            let Some(joined) = join(run, &cluster.place, session)? else { return Ok(Summary::default()) };
+            Some(joined)
+        }
+        None => None,
+    };
+    let Some(graph) = Running::start(run, joined, session)? else { return Ok(Summary::default()) };
     board.answer_by(graph.services.as_deref());
     let mut reported = None;
     let mut trend = Trend::default();
@@ -90,24 +110,36 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
         }
         let progress = graph.reader.progress();
         let (mut figures, caught_up) = graph.gauges.read(&progress);
-        graph.lags.note(&progress, run.lanes);
+        graph.lags.note(&progress, run.lanes, graph.crew.as_ref().map_or(0, Crew::behind));
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             figures.standing = Some(graph.gauges.stand(&progress, &mut trend));
             figures.services = graph.services.as_ref().map(|services| services.stand()).or_else(|| run.services.none());
+            graph.tell(&mut figures, caught_up);
             session.report(&figures);
             board.publish(&figures);
+            if graph.has_moved() {
+                pulse.runs();
+            }
             reported = Some(Instant::now());
         }
         if let ReaderState::Stopped(why) = &progress.state {
             reader_failed = Some(why.clone());
         }
-        let over = run.end.after.is_some_and(|after| began.elapsed() >= after) || (run.end.caught_up && caught_up);
-        if over || session.stopping() || progress.state == ReaderState::Ended || reader_failed.is_some() {
+        let all_caught_up = caught_up && leads && graph.crew.as_ref().is_none_or(Crew::caught_up);
+        // Of a cluster one process judges for all.
+        let over = leads && (run.end.after.is_some_and(|after| began.elapsed() >= after) || (run.end.caught_up && all_caught_up));
+        let told = graph.crew.as_ref().is_some_and(Crew::stopping);
+        if told {
+            session.stop();
+        }
+        if over || told || session.stopping() || progress.state == ReaderState::Ended || reader_failed.is_some() {
             break;
         }
         std::thread::sleep(LOOK);
     }
+    let crew = graph.crew.clone();
     let (figures, caught_up) = graph.stop()?;
+    let caught_up = caught_up && crew.as_ref().is_none_or(|crew| !leads || crew.caught_up());
     drop(server);
     session.report(&figures);
     match reader_failed {
@@ -125,26 +157,47 @@ struct Running {
     reader: Reader,
     writers: Vec<WriterThread>,
     workers: WorkerGuards<()>,
-    deaths: Deaths,
+    deaths: Option<Deaths>,
+    crew: Option<Crew>,
+    last: Moment,
 }
 
 impl Running {
-    fn start(run: &ArchiveRun) -> anyhow::Result<Self> {
+    /// Starts all; `None`: it was asked to stop while it waited for others.
+    fn start(run: &ArchiveRun, joined: Option<Joined>, session: &Session) -> anyhow::Result<Option<Self>> {
         let archive = store::open(&run.archive, &run.store)?;
         let lags = Lags::default();
-        let (committer, before, routes) = Committer::start(archive.clone(), commit_options(run, &lags))?;
-        let keeper = Arc::new(committer.clone());
+        let Some(mut seated) = Seated::take(&archive, commit_options(run, &lags), joined, session)? else { return Ok(None) };
+        let joined = seated.joined();
+        let Seated { keep, before, routes, now_ms, share, begin, .. } = seated;
+        let keeper = keep.keeper(share.map(|_| &before));
         // Before anything new is read: what the archive holds now is the services' history.
-        let services =
-            (!run.services.chosen.is_empty()).then(|| Services::start(&run.services, &archive, run.workers, &committer, &routes));
-        let services = services.transpose()?;
+        let services = match &keep {
+            Keep::Here(committer) if !run.services.chosen.is_empty() => {
+                Some(Services::start(&run.services, &archive, run.workers, committer, &routes)?)
+            }
+            _ => None,
+        };
         let services = services.map(Arc::new);
-        let input::Opened { source, another, rules } = input::source(run, &*keeper)?;
+        let input::Opened { source, another, rules } = input::source(run, &*keeper, now_ms, share)?;
         let (book, schemas) = input::schemas(run)?;
-        let first = |log: &Log| Some((log.clone(), before.stored(log)?.first_missing(i64::MAX)));
-        let firsts: Vec<(Log, i64)> = before.logs.keys().filter_map(first).collect();
-        let (deaths, suspects) = Deaths::note(&archive, before.generation, &firsts);
-        let schemas = Careful::over(schemas, book.clone(), suspects);
+        let (deaths, begin) = match begin {
+            Some(begin) => (None, begin),
+            None => {
+                let first = |log: &Log| Some((log.clone(), before.stored(log)?.first_missing(i64::MAX)));
+                let firsts: Vec<(Log, i64)> = before.logs.keys().filter_map(first).collect();
+                let (deaths, suspects) = Deaths::note(&archive, before.generation, &firsts);
+                let (generation, next, suspects) = (before.generation, before.next, suspects.into_iter().collect());
+                (Some(deaths), Begin { generation, next, now_ms, suspects })
+            }
+        };
+        let Some(others) = Seated::go(joined, &keep, &routes, &begin, session)? else {
+            keep.stop()?;
+            return Ok(None);
+        };
+        let (mesh, crew) = others.unzip();
+        let mine = |(log, _): &(Log, _)| share.is_none_or(|share| share.has(&log.topic, log.partition));
+        let schemas = Careful::over(schemas, book.clone(), begin.suspects.into_iter().filter(mine).collect());
         let settings = Settings { rules, ..Settings::default() };
         let (reader, inlet, late) = match another.filter(|_| run.lanes == Lanes::Two) {
             Some(open) => {
@@ -157,13 +210,13 @@ impl Running {
             }
         };
 
-        if let Some(services) = &services {
+        if let (Some(services), Keep::Here(committer)) = (&services, &keep) {
             services.roll(Roller { archive: archive.clone(), committer: committer.clone(), routes: routes.clone() })?;
         }
 
         // Of a worker's two writers one is busy: a backlog waits for live data, and what live data leaves is small.
         let memory = Memory::new(run.commit.writers_bytes, run.workers);
-        let shared = Shared { archive, routes, memory, sink: Arc::new(committer.clone()), stuck: Stuck::default() };
+        let shared = Shared { archive, routes, memory, sink: keep.sink(), stuck: Stuck::default() };
         let mut writers = Writers { generation: before.generation, commit: &run.commit, shared: &shared, threads: Vec::new() };
         let mut handles = Vec::new();
         for worker in 0..run.workers {
@@ -194,23 +247,51 @@ impl Running {
                 }
             }
         };
-        let seen = frontiers.clone();
-        let workers = timely::execute(config(run.workers, !run.services.chosen.is_empty()), move |worker| {
-            let mut probes = probed(worker, parts(worker.index()));
+        let (seen, post) = (frontiers.clone(), crew.as_ref().map(|crew| crew.post.clone()));
+        // Workers are numbered over all processes; what they need here, from 0.
+        let first = crew.as_ref().map_or(0, |crew| crew.place.process * run.workers);
+        let work = move |worker: &mut Worker| {
+            post.iter().for_each(|post| post.build(worker));
+            let mut probes = probed(worker, parts(worker.index() - first));
             while !probes.durable.done() {
                 worker.step_or_park(None);
                 probes.desk.iter_mut().for_each(Desk::attend);
                 probes.watch.iter_mut().for_each(Durable::note);
                 seen.lock().unwrap_or_else(PoisonError::into_inner).note(&probes);
             }
-        })
-        .map_err(|error| anyhow!("the workers can't start: {error}"))?;
-        let gauges = Gauges { committer, before, budget, stuck: shared.stuck, frontiers };
-        Ok(Self { gauges, lags, end, services, reader, writers, workers, deaths })
+            // All data of all processes is durable: nobody has anything to say any more.
+            post.iter().for_each(Post::close);
+        };
+        let config = config(run.workers, !run.services.chosen.is_empty());
+        let workers = match mesh {
+            Some(mesh) => mesh.workers(run.workers, config.worker, work).map_err(|error| Again(error.to_string()))?,
+            None => timely::execute(config, work).map_err(|error| anyhow!("the workers can't start: {error}"))?,
+        };
+        if let (Some(crew), Some(cluster)) = (&crew, &run.cluster) {
+            silence::watch(crew, &frontiers, cluster.silence)?;
+        }
+        let leads = deaths.is_some();
+        let gauges = Gauges { committer: keep, share, leads, before, budget, stuck: shared.stuck, frontiers };
+        Ok(Some(Self { gauges, lags, end, services, reader, writers, workers, deaths, crew, last }))
+    }
+
+    /// Adds to the figures what the others said, or says to the one that leads how this one is.
+    fn tell(&self, figures: &mut Figures, caught_up: bool) {
+        match &self.crew {
+            Some(crew) if crew.place.leads() => crew.complete(figures, self.gauges.own()),
+            Some(crew) => crew.report(figures, caught_up),
+            None => {}
+        }
+    }
+
+    /// Whether the graph has closed anything yet in this run: all workers of all processes take part.
+    fn has_moved(&self) -> bool {
+        self.gauges.frontiers.lock().unwrap_or_else(PoisonError::into_inner).live.tick > self.last.tick + 1
     }
 
     /// Reads no more, and makes durable what was read.
     fn stop(self) -> anyhow::Result<(Figures, bool)> {
+        self.crew.iter().for_each(Crew::stop);
         self.reader.stop();
         self.services.iter().for_each(|services| services.stop());
         self.end.come();
@@ -246,15 +327,17 @@ impl Running {
     fn give_up(mut self) -> anyhow::Error {
         let failed = self.writers.iter().position(WriterThread::has_failed).map(|index| self.writers.swap_remove(index));
         let why = failed.and_then(|writer| writer.join().err()).map_or_else(|| anyhow!("it ended too early"), anyhow::Error::from);
+        let alone = self.crew.is_none();
         std::mem::forget(self);
-        why.context("a writer can't go on; nothing is lost: start again, and what it stumbles over is found and rejected")
+        let why = why.context("a writer can't go on; nothing is lost: start again, and what it stumbles over is found and rejected");
+        if alone { why } else { Again(format!("{why:#}")).into() }
     }
 
     /// Leaves all threads to the end of the process.
     fn abandon(self) {
-        let Self { deaths, gauges, lags, end, services, reader, writers, workers } = self;
+        let Self { deaths, gauges, lags, end, services, reader, writers, workers, crew, last: _ } = self;
         drop(deaths);
-        std::mem::forget((gauges, lags, end, services, reader, writers, workers));
+        std::mem::forget((gauges, lags, end, services, reader, writers, workers, crew));
     }
 }
 

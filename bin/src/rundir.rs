@@ -33,6 +33,9 @@ pub struct Status {
     /// Which services answer there.
     #[serde(default)]
     pub services: Vec<String>,
+    /// Which process of a cluster it is, if it is of one.
+    #[serde(default)]
+    pub seat: Option<Seat>,
     /// When it started, in milliseconds since 1970 UTC.
     pub since_ms: i64,
     /// When it last said something.
@@ -45,6 +48,15 @@ pub struct Status {
     pub bytes_per_s: f64,
     /// What it has done.
     pub figures: Figures,
+}
+
+/// A process's place in a cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Its index; 0 leads.
+    pub process: usize,
+    /// How many there are.
+    pub processes: usize,
 }
 
 /// The folder of status files.
@@ -112,6 +124,7 @@ impl RunDir {
             input: input.to_owned(),
             http: None,
             services: Vec::new(),
+            seat: None,
             since_ms: now,
             updated_ms: now,
             stopping: false,

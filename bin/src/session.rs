@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::crew::Member;
 use crate::progress::{Deed, Progress};
-use crate::rundir::{RunDir, StatusFile};
+use crate::rundir::{RunDir, Seat, StatusFile};
 use crate::services::desk::Stand;
 use crate::signals;
 use crate::standing::Standing;
@@ -52,6 +53,9 @@ pub struct Figures {
     /// How far the services' answers are, if any run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Stand>,
+    /// All processes of the cluster, as the leading one knows them: then the figures above are of all, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
 }
 
 /// What a process of services is called that follow an archive.
@@ -86,14 +90,37 @@ impl Session {
             .ok();
         let reporter = Reporter {
             file,
-            progress: Progress::start(match service {
+            progress: Some(Progress::start(match service {
                 "simulator" => Deed::Send,
                 FOLLOWERS | "replay" => Deed::Follow,
                 _ => Deed::Archive,
-            }),
+            })),
             recent: VecDeque::new(),
         };
         Ok(Self { stop, reporter: Some(Mutex::new(reporter)) })
+    }
+
+    /// Asks the run to stop, as a signal does.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The flag that a stop sets.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Tells which process of a cluster this is. Only the leading one speaks for all on the terminal.
+    pub fn sit(&self, seat: Seat) {
+        if let Some(reporter) = &self.reporter {
+            let mut reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+            if seat.process > 0 {
+                reporter.progress = None;
+            }
+            if let Some(file) = &mut reporter.file {
+                file.status.seat = Some(seat);
+            }
+        }
     }
 
     /// Whether the run was asked to stop (SIGTERM, Ctrl-C): it finishes what is open, and ends.
@@ -133,7 +160,7 @@ const RATES_OVER: Duration = Duration::from_secs(10);
 
 struct Reporter {
     file: Option<StatusFile>,
-    progress: Progress,
+    progress: Option<Progress>,
     /// Messages and bytes of the last seconds.
     recent: VecDeque<(Instant, u64, u64)>,
 }
@@ -149,7 +176,7 @@ impl Reporter {
         let seconds = (now - then).as_secs_f64().max(0.001);
         let rate = |new: u64, old: u64| if self.recent.len() > 1 { new.saturating_sub(old) as f64 / seconds } else { 0.0 };
         let (messages_per_s, bytes_per_s) = (rate(figures.messages, messages), rate(figures.bytes, bytes));
-        self.progress.show(figures, messages_per_s, bytes_per_s);
+        self.progress.iter_mut().for_each(|progress| progress.show(figures, messages_per_s, bytes_per_s));
         if let Some(file) = &mut self.file {
             let status = &mut file.status;
             status.figures.clone_from(figures);
@@ -171,7 +198,7 @@ mod tests {
         let run_dir = RunDir::at(folder.path());
         let file = run_dir.enter("archive", "in", "out").ok();
         let stop = Arc::new(AtomicBool::new(false));
-        let reporter = Some(Mutex::new(Reporter { file, progress: Progress::start(Deed::Archive), recent: VecDeque::new() }));
+        let reporter = Some(Mutex::new(Reporter { file, progress: Some(Progress::start(Deed::Archive)), recent: VecDeque::new() }));
         let session = Session { stop: stop.clone(), reporter };
         session.report(&Figures::default());
         stop.store(true, Ordering::Relaxed);

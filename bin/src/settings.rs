@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fink_dataflow::mesh::Place;
 use fink_sources::kafka::{Sasl, Secret, Tls};
 use fink_sources::simulator::AlertOptions;
 use fink_sources::simulator::seen::Telescope;
@@ -44,6 +45,17 @@ pub struct ArchiveRun {
     pub incarnation: Incarnation,
     /// What to do when another process holds the archive.
     pub fence: Fence,
+    /// The cluster that the process is of, if it is not alone.
+    pub cluster: Option<Cluster>,
+}
+
+/// A process's place among others.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cluster {
+    /// Which process it is, and where all listen.
+    pub place: Place,
+    /// After so long without progress the process ends: another is silent.
+    pub silence: Duration,
 }
 
 /// `fink start services`: services that follow an archive which another process writes.

@@ -30,6 +30,9 @@ pub(crate) fn watch(stop: Arc<AtomicBool>) -> std::io::Result<()> {
 /// The exit code of who prints to somebody who does not listen any more, as shells tell it: 128 and SIGPIPE.
 const NOBODY_LISTENS: i32 = 141;
 
+/// What timely says when another process of a cluster is gone, and what follows from it.
+const GONE: [&str; 2] = ["timely communication error:", "MergeQueue poisoned"];
+
 /// Has a panic of any thread end the process: workers share one fate, and a restart goes on from what is durable.
 ///
 /// A panic that `caught` claims is left to whoever catches it.
@@ -42,6 +45,13 @@ pub fn exit_on_panic(caught: fn() -> bool) {
             signal_hook::low_level::exit(NOBODY_LISTENS);
         }
         if !caught() {
+            if GONE.iter().any(|gone| said.contains(gone)) {
+                let why = said.strip_prefix(GONE[0]).unwrap_or(said).trim();
+                tracing::error!(
+                    "lost another process of the cluster ({why}): this one ends too; started again, all go on from what is durable"
+                );
+                signal_hook::low_level::exit(i32::from(crate::cluster::AGAIN));
+            }
             print(panic);
             crate::crashes::note(panic);
             signal_hook::low_level::exit(PANICKED);

@@ -165,6 +165,30 @@ impl Standing {
         }
     }
 
+    /// Adds how far another process of the cluster is, which reads other logs.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for theirs in &other.lanes {
+            match self.lanes.iter_mut().find(|lane| lane.lane == theirs.lane) {
+                Some(lane) => {
+                    lane.behind += theirs.behind;
+                    lane.archived_until_ms = earlier(lane.archived_until_ms, theirs.archived_until_ms);
+                    // Caught up when the last is; unknown where one does not get nearer.
+                    lane.caught_up_in_s = lane.caught_up_in_s.zip(theirs.caught_up_in_s).map(|(a, b)| a.max(b));
+                }
+                None => self.lanes.push(theirs.clone()),
+            }
+        }
+        // A process without a log of its own holds up nobody.
+        self.archived_until_ms = match (self.logs.is_empty(), other.logs.is_empty()) {
+            (_, true) => self.archived_until_ms,
+            (true, false) => other.archived_until_ms,
+            (false, false) => earlier(self.archived_until_ms, other.archived_until_ms),
+        };
+        self.holes += other.holes;
+        self.logs.extend(other.logs.iter().cloned());
+        self.logs.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    }
+
     /// The same for a person, in a line or two.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
@@ -189,6 +213,11 @@ impl Standing {
         }
         lines
     }
+}
+
+/// The earlier of two times, if both are known.
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.zip(b).map(|(a, b)| a.min(b))
 }
 
 /// The least of some times; none where one of them is not known.
@@ -248,6 +277,20 @@ mod tests {
         progress.looked_ms = Some(1_700_000_000_000);
         let frontiers = Frontiers { live: Moment::new(0, 7), late: Some(Moment::new(1, 6)), durable: Moment::new(0, 5) };
         Standing::of(&state, &progress, frontiers, trend)
+    }
+
+    #[test]
+    fn a_cluster_is_as_far_as_its_last_process() {
+        let (mut trend, mut whole) = (Trend::default(), standing(&[0..30, 80..95], &mut Trend::default()));
+        whole.add(&standing(&[0..100], &mut trend));
+        assert_eq!((whole.lanes[0].behind, whole.lanes[1].behind, whole.logs.len()), (5, 50, 2));
+        assert_eq!(whole.archived_until_ms, None, "of the first it is not known");
+        let mut done = standing(&[0..100], &mut trend);
+        done.add(&Standing::default());
+        assert_eq!(done.archived_until_ms, Some(1_700_000_000_000), "one without logs holds up nobody");
+        let mut none = Standing::default();
+        none.add(&done);
+        assert_eq!((none.archived_until_ms, none.lanes.len()), (Some(1_700_000_000_000), 2));
     }
 
     #[test]

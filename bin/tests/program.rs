@@ -193,3 +193,42 @@ fn stops_a_real_process_by_its_pid_and_forgets_one_that_was_killed() {
     assert!(!child.wait().unwrap().success());
     assert!(out(&fink(folder.path(), &["show"])).starts_with("0 Fink service(s) running:\n"));
 }
+
+#[test]
+fn a_cluster_is_refused_with_a_word_where_it_can_not_be() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hosts"), "127.0.0.1:2101\n192.0.2.1:2101\n").unwrap();
+    std::fs::create_dir(folder.path().join("alerts")).unwrap();
+    for (arguments, said) in [
+        ("--simulator --hosts hosts --process 1", "give --mesh-public"),
+        ("--simulator --hosts hosts --process 2", "there are 2 hosts"),
+        ("--simulator --hosts none --process 0", "none can't be read"),
+        ("--simulator --process 0", "which of what?"),
+        ("--simulator --hosts hosts --process 0,1 --mesh-public", "--supervise"),
+        ("--files alerts --processes 2", "which one process reads"),
+        ("--simulator --processes 2 --new-incarnation", "start one process with it"),
+        ("services --simulator --processes 2", "services run in one process"),
+    ] {
+        let all: Vec<&str> = ["start", "archive"].into_iter().chain(arguments.split(' ')).collect();
+        let refused = fink(folder.path(), &all);
+        assert!(code(&refused) == 1 && err(&refused).contains(said), "{arguments}: {}", err(&refused));
+    }
+    let right = fink(folder.path(), &["start", "archive", "--simulator", "--processes", "3", "--check-config"]);
+    assert!(code(&right) == 0 && out(&right).contains("processes 3"), "{}{}", out(&right), err(&right));
+}
+
+#[test]
+fn two_processes_archive_and_end_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = "start archive --simulator --processes 2 --workers 1 --archive a -c fink.toml --until-caught-up";
+    std::fs::write(folder.path().join("fink.toml"), "[simulator]\nbacklog = 300\npartitions = 3\n").unwrap();
+    for _ in 0..2 {
+        let ended = fink(folder.path(), &start.split(' ').collect::<Vec<_>>());
+        assert_eq!(code(&ended), 0, "{}", err(&ended));
+        assert!(err(&ended).contains("all processes run"), "{}", err(&ended));
+        // One speaks for both.
+        assert_eq!(out(&ended).lines().count(), 1, "{}", out(&ended));
+    }
+    let check = fink(folder.path(), &["check", "--archive", "a"]);
+    assert_eq!(code(&check), 0, "{}{}", out(&check), err(&check));
+}

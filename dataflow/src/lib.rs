@@ -13,6 +13,8 @@
 //! | [`detection`] | the light row: what the services know of an alert, whichever survey sent it |
 //! | [`ports`] | what a source must offer |
 //! | [`budget`] | the bound on bytes in flight |
+//! | [`mesh`] | the connections between the processes of a cluster |
+//! | [`post`] | letters between them |
 //! | [`ticks`] | where ticks come from: the wall clock, or a hand |
 //! | [`rules`] | the rules of the spine, which tests may break to see that they would find out |
 //! | [`table`] | object stores, the ledger, and Delta tables |
@@ -26,9 +28,11 @@ pub mod clock;
 pub mod coverage;
 pub mod detection;
 pub mod late;
+pub mod mesh;
 pub mod message;
 pub mod moment;
 pub mod ports;
+pub mod post;
 pub mod publish;
 pub mod rules;
 pub mod table;

@@ -6,6 +6,7 @@
 //! | [`reader`] | the threads that drive any source through its lanes |
 //! | [`queue`] | the bounded queue from a reader to the workers |
 //! | [`progress`] | what a reader says of itself |
+//! | [`share`] | which logs of a source a process of a cluster reads |
 //! | [`schemas`] | schemas by id, made sure of before messages that need them go on |
 //! | [`registry`] | a schema registry, and a folder of schemas |
 //! | [`archive`] | what an archive holds, read again |
@@ -25,4 +26,5 @@ pub mod queue;
 pub mod reader;
 pub mod registry;
 pub mod schemas;
+pub mod share;
 pub mod simulator;

@@ -13,6 +13,7 @@
 //! | [`lsst`] | Rubin's schemas and messages |
 //! | [`judge`] | checks by the program itself, and by deltalake, polars, pyarrow and fastavro |
 //! | [`answers`] | what running services answer |
+//! | [`namespaces`] | machines on one, whose network can be cut |
 //! | [`visible`] | when rows become visible to a Delta reader |
 //!
 //! Everything here panics where it can't go on: it is for tests and benchmarks. The tests themselves are under
@@ -24,6 +25,7 @@ pub mod epochs;
 pub mod flow;
 pub mod judge;
 pub mod lsst;
+pub mod namespaces;
 pub mod places;
 pub mod process;
 pub mod servers;

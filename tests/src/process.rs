@@ -18,6 +18,7 @@ pub struct Fink {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     logs: PathBuf,
+    namespace: Option<String>,
 }
 
 impl Fink {
@@ -25,7 +26,7 @@ impl Fink {
     #[must_use]
     pub fn new(logs: &Path, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        Self { arguments, environment: environment(logs), logs: logs.to_path_buf() }
+        Self { arguments, environment: environment(logs), logs: logs.to_path_buf(), namespace: None }
     }
 
     /// `fink start archive` of a topic from its beginning.
@@ -39,6 +40,12 @@ impl Fink {
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|a| (*a).to_owned()));
         self
+    }
+
+    /// In a network namespace.
+    #[must_use]
+    pub fn within(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
     }
 
     /// With an environment variable.
@@ -65,7 +72,15 @@ impl Fink {
         static RUN: AtomicU32 = AtomicU32::new(0);
         fs::create_dir_all(&self.logs).expect("the folder of the logs can be made");
         let log = self.logs.join(format!("fink-{}.log", RUN.fetch_add(1, Ordering::Relaxed)));
-        let mut command = Command::new(places::program());
+        let mut command = match &self.namespace {
+            // It becomes the program: the pid is the program's.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(places::program());
+                command
+            }
+            None => Command::new(places::program()),
+        };
         command.current_dir(&self.logs).args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         (command, log)
     }
@@ -103,6 +118,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// Of it, system time.
     pub system: Duration,
+    /// User and system time of its children that have ended.
+    pub children: Duration,
     /// The most memory that it held.
     pub peak_bytes: u64,
 }
@@ -164,8 +181,8 @@ impl Run {
     /// CPU so far, also after its end until it is waited for; the peak of memory.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let (user, system) = times(self.pid()).unwrap_or_default();
-        Usage { cpu: user + system, system, peak_bytes: self.peak.load(Ordering::Relaxed) }
+        let (user, system, children) = times(self.pid()).unwrap_or_default();
+        Usage { cpu: user + system, system, children, peak_bytes: self.peak.load(Ordering::Relaxed) }
     }
 
     /// Signals it; a kill is waited for.
@@ -242,7 +259,8 @@ pub fn pipe(command: &mut Command, input: &[u8]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn send(pid: u32, signal: &str) {
+/// Sends a signal to a process.
+pub fn send(pid: u32, signal: &str) {
     let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().expect("kill is everywhere");
     assert!(status.success(), "could not send {signal} to {pid}");
 }
@@ -257,18 +275,30 @@ fn state(pid: u32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
 
-/// User and system time of a process, to a hundredth of a second.
-fn times(pid: u32) -> Option<(Duration, Duration)> {
+/// User and system time of a process, and both of its children that have ended, to a hundredth of a second.
+fn times(pid: u32) -> Option<(Duration, Duration, Duration)> {
     let fields = stat(pid)?;
     // USER_HZ is 100 on every Linux that Rust runs on.
     let time = |field: &str| Some(Duration::from_millis(field.parse::<u64>().ok()? * 10));
-    Some((time(&fields[11])?, time(&fields[12])?))
+    Some((time(&fields[11])?, time(&fields[12])?, time(&fields[13])? + time(&fields[14])?))
 }
 
 /// CPU of a process, to a hundredth of a second.
 #[must_use]
 pub fn cpu(pid: u32) -> Option<Duration> {
-    times(pid).map(|(user, system)| user + system)
+    times(pid).map(|(user, system, _)| user + system)
+}
+
+/// The threads of a process by name, and the CPU of each, to a nanosecond.
+#[must_use]
+pub fn thread_times(pid: u32) -> Vec<(String, Duration)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let time = |task: PathBuf| {
+        let name = fs::read_to_string(task.join("comm")).ok()?.trim().to_owned();
+        let text = fs::read_to_string(task.join("schedstat")).ok()?;
+        Some((name, Duration::from_nanos(text.split(' ').next()?.parse().ok()?)))
+    };
+    tasks.filter_map(|task| time(task.path())).collect()
 }
 
 /// CPU of this thread, to a nanosecond.

@@ -24,7 +24,8 @@ fn quoted(text: &str) -> Vec<String> {
 
 /// Whether a text is meant as a path of this repository: it begins with a folder of it, and is nothing but a path.
 fn path_of(text: &str) -> Option<String> {
-    const FOLDERS: [&str; 10] = ["dataflow/", "sources/", "operators/", "sinks/", "bin/", "tests/", "docs/", "unify/", ".ci/", "examples/"];
+    const FOLDERS: [&str; 11] =
+        ["dataflow/", "sources/", "operators/", "sinks/", "bin/", "tests/", "docs/", "unify/", ".ci/", "examples/", "deploy/"];
     let path = text.split([' ', ':', '#']).next()?;
     let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
     (plain && FOLDERS.iter().any(|folder| path.starts_with(folder))).then(|| path.to_owned())

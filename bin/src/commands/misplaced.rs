@@ -3,8 +3,8 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-/// The heading over what only the archive takes.
-const ARCHIVE: &str = "Archive";
+/// The headings over what only the archive takes.
+const ARCHIVE: [&str; 2] = ["Archive", "Cluster"];
 /// How headings begin over what only the simulator that sends to a Kafka takes.
 const SENDING: &str = "Simulator: ";
 /// What it takes of the archive's: a folder to replay, and where its schema is entered.
@@ -24,7 +24,7 @@ pub(crate) fn misplaced(start: &Command, given: &ArgMatches) -> Option<String> {
     for arg in start.get_arguments().filter(|arg| is_given(arg.get_id().as_str())) {
         let (id, heading) = (arg.get_id().as_str(), arg.get_help_heading().unwrap_or_default());
         let wrong = if sends {
-            (heading == ARCHIVE && !SENDING_TOO.contains(&id)) || NOT_SENDING.contains(&id)
+            (ARCHIVE.contains(&heading) && !SENDING_TOO.contains(&id)) || NOT_SENDING.contains(&id)
         } else {
             heading.starts_with(SENDING)
         };
@@ -66,8 +66,12 @@ mod tests {
         let archive = said("archive --simulator --count 100 --truth t.parquet --visits --garbled 0.1 --seed 3").expect("wrong");
         assert!(["--count", "--truth", "--visits", "--garbled"].iter().all(|flag| archive.contains(flag)), "{archive}");
         assert!(archive.contains("--seed, --survey"), "{archive}");
-        let sending = said("simulator --brokers b --topic t --archive x --until-caught-up --lanes 1 --backlog 3").expect("wrong");
-        assert!(["--archive", "--until-caught-up", "--lanes", "--backlog"].iter().all(|flag| sending.contains(flag)), "{sending}");
+        let sending =
+            said("simulator --brokers b --topic t --archive x --until-caught-up --lanes 1 --backlog 3 --processes 2").expect("wrong");
+        assert!(
+            ["--archive", "--until-caught-up", "--lanes", "--backlog", "--processes"].iter().all(|flag| sending.contains(flag)),
+            "{sending}"
+        );
         for input in ["--simulator", "--files x"] {
             assert!(said(&format!("archive {input} --from earliest")).is_some_and(|said| said.starts_with("--from")), "{input}");
         }

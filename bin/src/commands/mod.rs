@@ -9,6 +9,7 @@ pub mod hole;
 pub mod init;
 pub(crate) mod misplaced;
 pub mod object;
+mod part;
 mod plot;
 pub mod rejects;
 pub mod replay;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
+use crate::cluster::crew::Member;
 use crate::crashes;
-use crate::rundir::{RunDir, Status, now_ms};
+use crate::rundir::{RunDir, Seat, Status, now_ms};
 use crate::services::desk::Stand;
 use crate::session::FOLLOWERS;
 
@@ -68,7 +69,7 @@ fn table(running: &[Status], now_ms: i64) -> String {
     for status in running {
         let figures = &status.figures;
         rows.push([
-            status.name.clone().unwrap_or_else(|| status.service.clone()),
+            name(status),
             status.process.pid.to_string(),
             ago(now_ms - status.since_ms),
             HumanCount(figures.messages).to_string(),
@@ -86,7 +87,7 @@ fn table(running: &[Status], now_ms: i64) -> String {
     }
     text += &columns(&rows);
     for status in running {
-        let (service, pid) = (&status.service, status.process.pid);
+        let (service, pid) = (name(status), status.process.pid);
         let silent_ms = now_ms - status.updated_ms;
         if silent_ms > 5_000 {
             text += &format!("{service} (pid {pid}) has said nothing for {}\n", ago(silent_ms));
@@ -97,11 +98,16 @@ fn table(running: &[Status], now_ms: i64) -> String {
         if status.stopping {
             text += &format!("{service} (pid {pid}) is stopping\n");
         }
-        for line in status.figures.standing.iter().flat_map(|standing| standing.lines()) {
+        // Of a cluster the leading process speaks for all.
+        let leads = status.seat.is_none_or(|seat| seat.process == 0);
+        for line in status.figures.standing.iter().filter(|_| leads).flat_map(|standing| standing.lines()) {
             text += &format!("{service} (pid {pid}): {line}\n");
         }
         for line in status.figures.services.iter().flat_map(Stand::lines) {
             text += &format!("{service} (pid {pid}): {line}\n");
+        }
+        for member in status.figures.members.iter().skip(1) {
+            text += &format!("{service} (pid {pid}): {}\n", said(member));
         }
         if let Some(trouble) = &status.figures.trouble {
             text += &format!("{service} (pid {pid}): {trouble}\n");
@@ -120,6 +126,28 @@ fn behind(status: &Status) -> String {
     let followed = late_ms(status).map(ago);
     let lag = status.figures.lag.map(|lag| HumanCount(lag).to_string());
     lag.or(followed).unwrap_or_else(|| "?".to_owned())
+}
+
+/// A service's name; of a cluster with its process. What process 0 says is of all.
+fn name(status: &Status) -> String {
+    match status.seat {
+        None => status.name.clone().unwrap_or_else(|| status.service.clone()),
+        Some(Seat { process: 0, processes }) => format!("{} (all {processes})", status.service),
+        Some(Seat { process, .. }) => format!("{}: process {process}", status.service),
+    }
+}
+
+/// What the leading process knows of another.
+fn said(member: &Member) -> String {
+    let Member { process, address, .. } = member;
+    match member.silent_s {
+        None => format!("process {process} at {address} has not said anything yet"),
+        Some(silent_s) if silent_s > 5.0 => format!("process {process} at {address} has said nothing for {silent_s:.0} s"),
+        Some(_) => {
+            let behind = member.lag.map_or("?".to_owned(), |lag| HumanCount(lag).to_string());
+            format!("process {process} at {address}: {} messages, {behind} behind", HumanCount(member.messages))
+        }
+    }
 }
 
 /// Rows as aligned columns: the first row is the header.
@@ -172,6 +200,7 @@ mod tests {
             input: "kafka".to_owned(),
             http: None,
             services: Vec::new(),
+            seat: None,
             since_ms: 10_000,
             updated_ms: 99_000,
             stopping: false,
@@ -185,6 +214,15 @@ mod tests {
         assert_eq!(lines[2], "archive  41   1 min 30 s  12,345    10.0   2.00 KiB  7       0         0.4 s ago    ./archive");
         assert_eq!(lines[3], "archive (pid 41): kafka: 127.0.0.1:9092 does not answer");
         assert_eq!(lines[4], "Use <fink stop SERVICE> or <fink stop all> to stop.");
+    }
+
+    #[test]
+    fn a_clusters_processes_are_told_apart() {
+        let member =
+            |process, silent_s| Member { process, address: "h:1".to_owned(), messages: 1_200, lag: Some(3), silent_s, ..Member::default() };
+        assert_eq!(said(&member(1, Some(0.4))), "process 1 at h:1: 1,200 messages, 3 behind");
+        assert_eq!(said(&member(2, Some(7.0))), "process 2 at h:1 has said nothing for 7 s");
+        assert_eq!(said(&member(2, None)), "process 2 at h:1 has not said anything yet");
     }
 
     #[test]

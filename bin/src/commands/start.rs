@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use fink_dataflow::mesh::Place;
 use indicatif::HumanBytes;
 
+use super::part::{ClusterArgs, Part, arguments};
 use super::simulate::{Common, SimulatorArgs};
 use crate::allocator::keep_freed;
 use crate::cli::{ArchiveArgs, KafkaArgs};
+use crate::cluster::supervisor::{Hosts, Plan, supervise};
+use crate::cluster::{AGAIN, Again};
 use crate::config::resolve::{Choices, Which};
 use crate::config::{Configured, Flag, load};
 use crate::crashes;
@@ -62,6 +66,10 @@ Examples:
       for scripts: ends with exit code 0 when all that was there at the start is in the tables (3: it was ended before)
   fink start archive --files ./alerts --until-caught-up
       a folder of Avro files
+  fink start archive --brokers localhost:9092 --topic t --processes 3
+      three processes share the partitions; one that dies or stands still is started again, with the others
+  fink start archive --brokers kafka:9092 --topic t --archive s3://b/a --hosts hosts.txt --process 1 --mesh-public
+      one of several, on a machine each: docs/cluster.md
   fink start simulator --brokers localhost:9092 --topic test --count 1000 --rate 50 --truth truth.parquet
       sends 1,000 alerts of a synthetic sky to a Kafka, as ZTF would, and writes what is true of each
   fink start simulator --brokers localhost:9092 --topic lsst --survey lsst --visits --registry http://localhost:8081
@@ -98,6 +106,8 @@ pub struct StartArgs {
     kafka: KafkaArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(flatten)]
     simulator: SimulatorArgs,
 }
@@ -206,7 +216,7 @@ fn services(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCod
              Start both in one process with `fink start archive {names} {flag} ...`"
         );
     }
-    let run = configured.follow_run(&args.choices())?;
+    let run = configured.follow_run(&args.choices(None))?;
     let names = run.services.chosen.names().join(", ");
     if args.check_config {
         println!("the configuration is right\nfollows   {}\nservices  {names}\nworkers   {}", run.archive, run.workers);
@@ -236,7 +246,30 @@ fn archive(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode
     if args.name.is_some() {
         anyhow::bail!("--name is for services that follow an archive: one process writes an archive, and needs none");
     }
-    let mut run = configured.archive_run(&args.choices())?;
+    let part = args.cluster.part()?;
+    let place = match &part {
+        Part::Alone => None,
+        Part::One(place) => Some(place.clone()),
+        // Checked as one of its processes will check it, and before any is started.
+        Part::Supervisor(processes, hosts) => {
+            let addresses = match hosts {
+                Hosts::Here(count) => vec!["127.0.0.1:1".to_owned(); *count],
+                Hosts::Given(addresses) => addresses.clone(),
+            };
+            Some(Place { process: processes[0], addresses })
+        }
+    };
+    let mut run = configured.archive_run(&args.choices(place))?;
+    if let Part::Supervisor(processes, hosts) = part {
+        if !configured.is_set("run.workers") {
+            run.workers = (run.workers / processes.len()).max(1);
+        }
+        if !args.check_config {
+            let silence = configured.silence()?;
+            let (arguments, once) = arguments(std::env::args_os().skip(1).collect(), run.workers);
+            return supervise(&Plan { processes, hosts, arguments, once, silence });
+        }
+    }
     let input = describe(&run.input);
     if args.check_config {
         println!("the configuration is right\n{}", summary(&run, &input));
@@ -248,10 +281,19 @@ fn archive(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCode
     }
     tracing::info!(from = input, to = run.archive, workers = run.workers, version = env!("CARGO_PKG_VERSION"), "starts the archive");
     let session = Session::start(&RunDir::usual(), "archive", &input, &run.archive).context("can't catch signals")?;
-    let done = run_archive(&run, &session)?;
+    let done = match run_archive(&run, &session) {
+        Err(error) if error.is::<Again>() => {
+            tracing::error!("{error}");
+            return Ok(ExitCode::from(AGAIN));
+        }
+        done => done?,
+    };
     let stopped = session.stopping();
     drop(session);
     let figures = &done.figures;
+    if run.cluster.as_ref().is_some_and(|cluster| !cluster.place.leads()) {
+        return Ok(ExitCode::SUCCESS);
+    }
     println!(
         "{} messages: {} archived, {} rejected, {} empty; archive {}",
         figures.messages, figures.archived, figures.rejected, figures.empty, run.archive
@@ -307,6 +349,9 @@ fn describe(input: &Input) -> String {
 /// What the configuration comes to; without a secret.
 fn summary(run: &ArchiveRun, input: &str) -> String {
     let mut text = format!("from      {input}\nto        {}\nworkers   {}\n", run.archive, run.workers);
+    if let Some(cluster) = &run.cluster {
+        text += &format!("processes {}, each with so many workers\n", cluster.place.processes());
+    }
     text += &format!("commits   every {:?}, or {} MiB\n", run.commit.interval, run.commit.group_bytes >> 20);
     if !run.services.chosen.is_empty() {
         text += &format!("services  {}\n", run.services.chosen.names().join(", "));
@@ -386,6 +431,7 @@ impl StartArgs {
             ("--new-incarnation", listen.new_incarnation),
             ("--take-over", listen.take_over),
             ("--until-caught-up", self.until_caught_up),
+            self.cluster.given(),
         ];
         given.into_iter().find_map(|(flag, given)| given.then_some(flag))
     }
@@ -394,7 +440,7 @@ impl StartArgs {
         End { after: self.exit_after, caught_up: self.until_caught_up }
     }
 
-    fn choices(&self) -> Choices {
+    fn choices(&self, place: Option<Place>) -> Choices {
         let listen = &self.listen;
         let input = match (listen.simulator, &listen.files, &self.kafka.brokers) {
             (true, _, _) => Some(Which::Simulator),
@@ -408,6 +454,7 @@ impl StartArgs {
             incarnation: if listen.new_incarnation { Incarnation::New } else { Incarnation::Same },
             fence: if listen.take_over { Fence::TakeOver } else { Fence::Respect },
             services: Chosen::of(self.services.iter().flat_map(|name| Service::named(if name == "all" { "services" } else { name }))),
+            place,
         }
     }
 

@@ -322,6 +322,14 @@ section! {
     }
 }
 
+section! {
+    /// Several processes (--processes, or --hosts and --process).
+    ClusterSection = "cluster" {
+        /// A process whose graph stands still for so long, in seconds, ends: another is silent, and all must be started again.
+        silence_s: f64 = Default("15.0"),
+    }
+}
+
 /// The whole configuration, resolved: defaults, then the file, then the flags.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -340,10 +348,12 @@ pub struct Config {
     pub services: ServicesSection,
     /// `[run]`.
     pub run: RunSection,
+    /// `[cluster]`.
+    pub cluster: ClusterSection,
 }
 
 /// The sections, in the file's order.
-pub const SECTIONS: [&Section; 7] = [
+pub const SECTIONS: [&Section; 8] = [
     &ArchiveSection::SECTION,
     &KafkaSection::SECTION,
     &SchemasSection::SECTION,
@@ -351,6 +361,7 @@ pub const SECTIONS: [&Section; 7] = [
     &FilesSection::SECTION,
     &ServicesSection::SECTION,
     &RunSection::SECTION,
+    &ClusterSection::SECTION,
 ];
 
 /// The commented file of `fink init`.

@@ -6,6 +6,7 @@
 //! | [`read`] | reads a file and says what is wrong in it |
 //! | [`resolve`] | makes the settings of a run of it |
 
+mod cluster;
 mod kafka;
 pub mod keys;
 pub mod read;

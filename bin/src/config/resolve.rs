@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fink_dataflow::mesh::Place;
 use fink_sources::kafka::Secret;
 
 use super::{ConfigError, Configured, secrets};
@@ -28,6 +29,8 @@ pub struct Choices {
     pub fence: Fence,
     /// The services that run beside the archive.
     pub services: Chosen,
+    /// `--hosts` and `--process`.
+    pub place: Option<Place>,
 }
 
 /// A kind of input.
@@ -53,6 +56,7 @@ impl Configured {
             2 => Lanes::Two,
             other => return Err(self.wrong("run.lanes", format!("{other} lanes: there are 1 or 2"))),
         };
+        let cluster = choices.place.as_ref().map(|place| self.cluster(place, choices)).transpose()?;
         Ok(ArchiveRun {
             archive: self.archive()?,
             store: self.store()?,
@@ -67,6 +71,7 @@ impl Configured {
             end: choices.end,
             incarnation: choices.incarnation,
             fence: choices.fence,
+            cluster,
         })
     }
 
@@ -168,7 +173,7 @@ impl Configured {
         }
     }
 
-    fn input(&self, which: Option<Which>) -> Result<Input, ConfigError> {
+    pub(super) fn input(&self, which: Option<Which>) -> Result<Input, ConfigError> {
         let config = &self.config;
         match which {
             Some(Which::Simulator) => Ok(Input::Simulator(self.simulator()?)),
@@ -301,7 +306,7 @@ impl Configured {
         })
     }
 
-    fn duration(&self, key: &str, value: f64, unit_s: f64) -> Result<Duration, ConfigError> {
+    pub(super) fn duration(&self, key: &str, value: f64, unit_s: f64) -> Result<Duration, ConfigError> {
         Duration::try_from_secs_f64(value * unit_s)
             .ok()
             .filter(|long| *long < Duration::from_secs(100 * 366 * 86_400))

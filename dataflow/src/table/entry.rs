@@ -330,6 +330,20 @@ impl State {
         Some(Stored { origin: known.origin, covered: of(&self.coverage), accepted: of(&self.accepted), mark: known.mark })
     }
 
+    /// The newest incarnation stored of a source's topic.
+    #[must_use]
+    pub fn incarnation(&self, source: &str, topic: &str) -> Option<u32> {
+        self.logs.keys().filter(|log| *log.source == *source && *log.topic == *topic).map(|log| log.incarnation).max()
+    }
+
+    /// Every source and topic that was ever opened.
+    #[must_use]
+    pub fn topics(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let mut topics: Vec<_> = self.logs.keys().map(|log| (Arc::clone(&log.source), Arc::clone(&log.topic))).collect();
+        topics.dedup();
+        topics
+    }
+
     /// Adds an entry. On an error the state is as it was.
     ///
     /// # Errors

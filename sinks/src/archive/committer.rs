@@ -18,7 +18,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use fink_dataflow::message::Log;
 use fink_dataflow::ports::{Keeper, Stored};
 use fink_dataflow::table::delta::TableError;
-use fink_dataflow::table::entry::{State, Writer};
+use fink_dataflow::table::entry::{Entry, State, Writer};
 use fink_dataflow::table::ledger::{LedgerError, SNAPSHOT_EVERY};
 use fink_dataflow::table::store::Archive;
 
@@ -59,6 +59,18 @@ pub struct CommitOptions {
     pub compaction: Option<CompactionOptions>,
     /// Who writes; `None`: this process. For tests, which play several.
     pub writer: Option<Writer>,
+    /// Who hears of every entry, before anybody is told that it is durable.
+    pub hears: Option<Hears>,
+}
+
+/// Hears of every entry that is put, in order; must return at once.
+#[derive(Clone)]
+pub struct Hears(pub Arc<dyn Fn(&Arc<Entry>) + Send + Sync>);
+
+impl std::fmt::Debug for Hears {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hears")
+    }
 }
 
 impl Default for CommitOptions {
@@ -72,6 +84,7 @@ impl Default for CommitOptions {
             vacuum_every: Some(Duration::from_secs(3_600)),
             compaction: Some(CompactionOptions::default()),
             writer: None,
+            hears: None,
         }
     }
 }
@@ -343,15 +356,11 @@ impl Keeper for Committer {
     }
 
     fn incarnation(&self, source: &str, topic: &str) -> Option<u32> {
-        let state = self.state();
-        state.logs.keys().filter(|log| *log.source == *source && *log.topic == *topic).map(|log| log.incarnation).max()
+        self.state().incarnation(source, topic)
     }
 
     fn topics(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let state = self.state();
-        let mut topics: Vec<_> = state.logs.keys().map(|log| (Arc::clone(&log.source), Arc::clone(&log.topic))).collect();
-        topics.dedup();
-        topics
+        self.state().topics()
     }
 
     fn open(&self, origins: &[(Log, i64)]) -> Result<(), String> {

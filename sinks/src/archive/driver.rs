@@ -16,7 +16,7 @@ use object_store::ObjectStoreExt;
 use tracing::{error, info, warn};
 
 use super::commit::{Action, Ask, Closed, Event, Machine, Pause, PutEnd, Shapes, Ticket};
-use super::committer::{CommitOptions, Helpers, Shared};
+use super::committer::{CommitOptions, Hears, Helpers, Shared};
 use super::fence::{HEARTBEAT, Hold};
 use super::group::Group;
 use super::merge::Refusal;
@@ -64,6 +64,8 @@ struct Driver {
     tables: BTreeMap<Arc<str>, Sender<Arc<Entry>>>,
     /// Those who follow what becomes visible.
     followers: Vec<Sender<Arc<Entry>>>,
+    /// Who hears of what is durable, before the others.
+    hears: Option<Hears>,
     /// What fails now, for the status.
     troubles: BTreeMap<Pause, String>,
     ended: bool,
@@ -84,6 +86,7 @@ pub(super) fn spawn(parts: Parts) -> io::Result<JoinHandle<()>> {
     let versions = tables.iter().filter_map(|(name, table)| Some((Arc::clone(name), table.version()?))).collect();
     let upkeep = upkeep::Upkeep::new(Arc::clone(&ledger), Arc::clone(&shared), options.clone(), &versions);
     thread("fink-upkeep").spawn(move || upkeep.run(&visible))?;
+    let hears = options.hears.clone();
     let mut followers = vec![beat, to_upkeep];
     if let (Some(options), Some(rewriter)) = (options.compaction, rewriter) {
         let (to_compact, visible) = unbounded();
@@ -104,6 +107,7 @@ pub(super) fn spawn(parts: Parts) -> io::Result<JoinHandle<()>> {
         timers: BTreeMap::new(),
         tables: BTreeMap::new(),
         followers,
+        hears,
         troubles: BTreeMap::new(),
         ended: false,
         _hold: hold,
@@ -181,7 +185,10 @@ impl Driver {
                     drop(answer.send(Err(refusal)));
                 }
             }
-            Action::Committed(entry) => self.committed(&entry),
+            Action::Committed(entry) => {
+                self.hears.iter().for_each(|Hears(hears)| hears(&entry));
+                self.committed(&entry);
+            }
             Action::Visible(entry) => {
                 // A follower that is gone misses nothing.
                 self.followers.iter().for_each(|follower| drop(follower.send(Arc::clone(&entry))));

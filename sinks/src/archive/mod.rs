@@ -22,6 +22,7 @@
 //! | [`commit`] | the committer's decisions, without threads or clock |
 //! | [`merge`] | one entry of many groups and requests |
 //! | [`committer`] | the thread that carries them out |
+//! | [`deputies`] | the committer as a cluster's other processes see it |
 //! | [`compacting`] | when small files become large ones, and which |
 //! | [`fence`] | who may write |
 //! | [`opening`] | how a writer takes the archive, and what tables lack: decisions |
@@ -36,6 +37,7 @@ pub mod committer;
 #[cfg(test)]
 mod committer_tests;
 pub mod compacting;
+pub mod deputies;
 pub(crate) mod driver;
 pub mod encode;
 pub mod fence;

@@ -14,6 +14,7 @@ use arrow::datatypes::{Fields, SchemaRef};
 use delta_kernel::schema::StructType;
 use fink_dataflow::alerts::{Form, WriterSchema};
 use fink_dataflow::table::entry::{Route, State};
+use serde::{Deserialize, Serialize};
 
 use super::columns::Names;
 use super::properties::Layout;
@@ -73,9 +74,29 @@ pub struct Pending {
     pub schemas: BTreeMap<Arc<str>, (String, Vec<String>)>,
 }
 
+/// Where a schema goes, as whoever decides for all has it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Decision {
+    /// The table.
+    pub table: Arc<str>,
+    /// The table's schema by then, as Delta's JSON.
+    pub schema: String,
+}
+
+/// Who decides for all processes of a cluster where a schema goes.
+pub trait Decides: Send + Sync {
+    /// Decides, and returns when that is known.
+    ///
+    /// # Errors
+    /// A text for a person, when no table can take it.
+    fn decide(&self, schema: &WriterSchema) -> Result<Decision, String>;
+}
+
 /// The routes of a process; shared by its writers and its committer.
 pub struct Routes {
     inner: Mutex<Inner>,
+    /// Who decides; `None`: this process.
+    decides: Option<Arc<dyn Decides>>,
 }
 
 struct Inner {
@@ -110,7 +131,15 @@ impl Routes {
             tables.insert(Arc::clone(table), Known { schema, json: known.schema.clone(), names });
         }
         let (shapes, texts) = (HashMap::new(), HashMap::new());
-        Ok(Self { inner: Mutex::new(Inner { routes: state.routes.clone(), tables, others, shapes, texts }) })
+        Ok(Self { inner: Mutex::new(Inner { routes: state.routes.clone(), tables, others, shapes, texts }), decides: None })
+    }
+
+    /// The same, where another process decides on schemas that are new: two that met the same at once might decide otherwise.
+    ///
+    /// # Errors
+    /// As [`Routes::new`].
+    pub fn decided_by(state: &State, decides: Arc<dyn Decides>) -> Result<Self, TypesError> {
+        Ok(Self { decides: Some(decides), ..Self::new(state)? })
     }
 
     /// Gives a table that holds no alerts these columns, beside those that it had before. Returns the columns of its files;
@@ -145,6 +174,11 @@ impl Routes {
             return Ok(Arc::clone(shape));
         }
         let failed = |source| RouteError { fingerprint: Arc::clone(&schema.fingerprint), name: schema.name.clone(), source };
+        if let Some(decides) = &self.decides {
+            // Also of one that the ledger routes already: its table may have grown since.
+            let decision = decides.decide(schema).map_err(TypesError::Delta).map_err(failed)?;
+            inner.adopt(schema, decision).map_err(failed)?;
+        }
         let shape = Arc::new(inner.decide(schema).map_err(failed)?);
         inner.shapes.insert(Arc::clone(&schema.fingerprint), Arc::clone(&shape));
         inner.texts.insert(Arc::clone(&schema.fingerprint), Arc::clone(&schema.json));
@@ -218,6 +252,17 @@ impl Routes {
 }
 
 impl Inner {
+    /// Takes over what was decided elsewhere.
+    fn adopt(&mut self, schema: &WriterSchema, decision: Decision) -> Result<(), TypesError> {
+        let Decision { table, schema: json } = decision;
+        let is = types::from_json(&json)?;
+        let names = Names::of_table(&is).ok_or_else(|| TypesError::Delta(format!("table {table} lacks columns of ours")))?;
+        self.tables.insert(Arc::clone(&table), Known { schema: is, json, names });
+        let route = Route { fingerprint: Arc::clone(&schema.fingerprint), name: schema.name.clone(), table };
+        self.routes.insert(Arc::clone(&schema.fingerprint), route);
+        Ok(())
+    }
+
     fn decide(&mut self, schema: &WriterSchema) -> Result<TableShape, TypesError> {
         let columns = types::of_columns(schema.columns.fields())?;
         let stored = self.routes.get(&schema.fingerprint).map(|route| Arc::clone(&route.table));

@@ -4,6 +4,7 @@
 //! `FINK_FULL=1` runs the long forms; `FINK_REQUIRE_SERVERS=1` fails where a server can't be had, instead of skipping.
 
 mod archive;
+mod cluster;
 mod deadly;
 mod disk;
 mod hdfs;

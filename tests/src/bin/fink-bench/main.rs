@@ -3,6 +3,7 @@
 //! Everything it starts (Kafka, HDFS, the program itself) is real, and ends with it. Build with `--release`, and the
 //! program too: `cargo build --release -p fink -p fink-tests`.
 
+mod cluster;
 mod epochs;
 mod follow;
 mod hydration;
@@ -53,6 +54,8 @@ enum Mode {
     Fill(path::FillArguments),
     /// Epochs of late rows rolled in by the hundred, and what they cost
     Epochs(epochs::EpochsArguments),
+    /// Two processes of one worker against one of two, and one partition for two workers
+    Cluster(cluster::ClusterArguments),
     /// The services on one worker: CPU an alert, memory a detection
     Services(services::ServicesArguments),
     /// A restart over ten million archived alerts: when live alerts are answered for, and when all are
@@ -82,6 +85,7 @@ fn main() {
         Mode::Simulator(arguments) => simulator::simulator(&arguments),
         Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Epochs(arguments) => epochs::epochs(&arguments),
+        Mode::Cluster(arguments) => cluster::cluster(&arguments),
         Mode::Services(arguments) => services::run(&arguments),
         Mode::Hydration(arguments) => hydration::run(&arguments),
         Mode::ServicesUpto(arguments) => services::upto(&arguments),
