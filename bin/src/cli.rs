@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::commands::misplaced::misplaced;
-use crate::commands::{check, cone, counts, hole, init, object, rejects, replay, show, simulator, start, stop};
+use crate::commands::{catalog, check, cone, counts, hole, init, object, rejects, replay, show, simulator, start, stop};
 use crate::config::{Configured, Flag, load};
 
 const EXAMPLES: &str = "\
@@ -43,6 +44,7 @@ enum Command {
     Object(object::ObjectArgs),
     Cone(cone::ConeArgs),
     Counts(counts::CountsArgs),
+    Catalog(catalog::CatalogArgs),
     Rejects(rejects::RejectsArgs),
     Hole(hole::HoleArgs),
     #[command(subcommand)]
@@ -205,6 +207,20 @@ impl KafkaArgs {
     }
 }
 
+/// The program: its log, what a panic does, and the command that its arguments name.
+pub(crate) fn program() -> ExitCode {
+    crate::signals::exit_on_panic(fink_operators::decode::decoding);
+    let usual = || EnvFilter::new("info,delta_kernel=warn,hdfs_native=warn,object_store=warn");
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| usual()))
+        .with_writer(|| crate::LogWriter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+    crate::careful::this_is_fink();
+    run(std::env::args_os())
+}
+
 /// Runs the program with these arguments, and returns its exit code: 0, or 1 where it could not do what was asked.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -229,6 +245,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Object(args) => object::run(&args),
         Command::Cone(args) => cone::run(&args),
         Command::Counts(args) => counts::run(&args),
+        Command::Catalog(args) => catalog::run(&args),
         Command::Rejects(args) => rejects::run(&args),
         Command::Hole(args) => hole::run(&args),
         Command::Simulator(command) => simulator::run(&command),

@@ -9,7 +9,10 @@
 //!                  ├─► late ─► decode ─┼─► archive ─► durable    at (e + 1, now); one for each late source
 //!                  │    ▲              │             │
 //!                  │   inlet           ▼             │
-//!                  └─► history ─────► services ─► answers        at (e + 1, now); what the archive held before, if services run
+//!                  ├─► history ─────► services ─► answers        at (e + 1, now); what the archive held before, if services run
+//!                  │    ▲              ▲
+//!                  │   inlet           │
+//!                  └─► catalogues ─────┘                         at (e + 1, now); their rows as they change, if they are looked up; own tables too
 //!                       ▲
 //!                      inlet      (a source's thread each; a writer's thread each, and one committer)
 //! ```
@@ -35,7 +38,7 @@ use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
 use crate::services::desk::Desk;
-use crate::services::{ServiceParts, services};
+use crate::services::{ServiceParts, Sources, services};
 
 /// What a worker needs to run the graph.
 pub struct Parts<I> {
@@ -105,7 +108,17 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
                 all_asks.push(asks);
                 history.probe_with(&left)
             });
-            services(scope, all_decoded, history, parts)
+            let catalogues = parts.catalogues.take().map(|seat| {
+                let (pieces, asks) = late(scope, beats.clone(), seat);
+                all_asks.push(asks);
+                pieces.probe_with(&left)
+            });
+            let lines = parts.lines.take().map(|seat| {
+                let (lines, asks) = late(scope, beats.clone(), seat);
+                all_asks.push(asks);
+                lines.probe_with(&left)
+            });
+            services(scope, Sources { decoded: all_decoded, past: history, catalogues, lines }, parts)
         });
         scope.concatenate(all_asks).connect_loop(asking);
         Probes { live: closed, late: left, durable, desk, watch }

@@ -12,6 +12,7 @@
 //! | [`follow`] | services as a process of their own, which follow an archive |
 //! | [`graph`] | the graph, as one drawing |
 //! | [`input`] | opens what a run listens to |
+//! | [`own`] | services of one's own: the library's API for a crate that composes operators |
 //! | [`repair`] | rejects and holes: what a person may set right in an archive |
 //! | [`run`] | starts the graph and waits for its end |
 //! | [`session`] | a running service as its people see it |
@@ -34,6 +35,7 @@ mod gauges;
 pub mod graph;
 pub mod input;
 mod lags;
+pub mod own;
 pub mod process;
 mod progress;
 pub mod repair;

@@ -83,7 +83,7 @@ pub fn run_archive(run: &ArchiveRun, session: &Session) -> anyhow::Result<Summar
     // Of a cluster one process tells of all.
     let server = run.http.or(anywhere).filter(|_| leads).map(serve).transpose()?;
     if let Some(server) = &server {
-        session.serve(server.address(), &run.services.chosen.names());
+        session.serve(server.address(), &run.services.names());
     }
     let pulse = Pulse::start(session.flag())?;
     let joined = match &run.cluster {

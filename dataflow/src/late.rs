@@ -9,6 +9,9 @@
 //! beats: every tick moves its capability on, also while it is idle, lest it holds compaction; on `close` it leaves
 //! `e + 1` for `e + 2`, and enters nothing there until live data has entered `e + 1`. What it enters does not depend on that
 //! for being right (stamps are right by the definition of the order), only for being fresh and cheap.
+//!
+//! What belongs together ([`Part`]) rolls in together: while more of it is to come, the operator stays in `e + 1` although
+//! that was closed, and the roll waits. Live data does not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +27,7 @@ use crate::beats::{Draw, Given, Seat};
 use crate::budget::{Budget, Claim};
 use crate::clock::Beat;
 use crate::moment::Moment;
-use crate::ports::{Inlet, Load};
+use crate::ports::{Inlet, Load, Part};
 
 /// Messages that a late operator hands on in one activation: few, since live data waits meanwhile.
 const MESSAGES_PER_TURN: usize = 128;
@@ -71,11 +74,16 @@ struct Stand {
     asked: bool,
     /// Whether anything was entered, or waited and could not be, since the last beat.
     busy: bool,
+    /// Whether more is to come of what must be in this epoch.
+    whole: bool,
+    /// Whether the epoch was closed meanwhile.
+    leaving: bool,
 }
 
 impl Stand {
     fn new(close: Close) -> Self {
-        Self { close, now: Moment::new(1, 0), live_epoch: 0, opened: None, sent: 0, asked: false, busy: false }
+        let now = Moment::new(1, 0);
+        Self { close, now, live_epoch: 0, opened: None, sent: 0, asked: false, busy: false, whole: false, leaving: false }
     }
 
     /// Follows a beat. Returns whether to ask that the epoch be closed: nothing came for a whole tick.
@@ -83,27 +91,47 @@ impl Stand {
         let Self { now, .. } = self;
         debug_assert!(now.epoch == beat.now.epoch + 1 || now.epoch == beat.now.epoch + 2, "{now} at the beat of {}", beat.now);
         if beat.close && now.epoch == beat.now.epoch + 1 {
-            (now.epoch, self.opened, self.sent, self.asked) = (now.epoch + 1, None, 0, false);
+            if self.whole {
+                self.leaving = true;
+            } else {
+                self.leave();
+            }
         }
         // A close comes between two ticks.
         let ticked = beat.now.tick > self.now.tick;
         self.now.tick = self.now.tick.max(beat.now.tick);
         self.live_epoch = beat.now.epoch;
         let idle = ticked && !std::mem::take(&mut self.busy);
-        idle && self.sent > 0 && self.ask()
+        idle && self.sent > 0 && !self.whole && self.ask()
+    }
+
+    /// Goes to the next epoch.
+    fn leave(&mut self) {
+        self.now.epoch += 1;
+        (self.opened, self.sent, self.asked, self.leaving) = (None, 0, false, false);
     }
 
     /// Whether something may be entered now.
     fn may_enter(&self) -> bool {
-        self.now.tick > 0 && self.now.epoch == self.live_epoch + 1 && !self.asked
+        self.now.tick > 0 && self.now.epoch == self.live_epoch + 1 && (!self.asked || self.whole)
     }
 
-    /// So many messages were entered. Returns whether to ask that the epoch be closed.
-    fn entered(&mut self, messages: usize) -> bool {
+    /// So many messages were entered, the last of which are such a part. Returns whether to ask that the epoch be closed.
+    fn entered(&mut self, messages: usize, part: Part) -> bool {
         let opened = *self.opened.get_or_insert(self.now.tick);
         self.sent += messages.max(1);
         self.busy = true;
-        (self.sent >= self.close.messages || self.now.tick - opened >= self.close.ticks) && self.ask()
+        match part {
+            Part::More => self.whole = true,
+            Part::Last => self.whole = false,
+            Part::Alone => {}
+        }
+        if self.leaving && !self.whole {
+            self.leave();
+            return false;
+        }
+        let enough = self.sent >= self.close.messages || self.now.tick - opened >= self.close.ticks;
+        !self.whole && (part == Part::Last || enough) && self.ask()
     }
 
     /// Asks, once an epoch.
@@ -146,8 +174,11 @@ pub fn late<'s, C: Load>(
                 let mut drawn = Vec::new();
                 ended = turns.turn(over, &mut drawn, &mut stand.busy);
                 if !drawn.is_empty() {
-                    asking |= stand.entered(drawn.iter().map(|(chunk, _)| chunk.count()).sum());
+                    let part = drawn.last().map_or(Part::Alone, |(chunk, _)| chunk.part());
+                    let count = drawn.iter().map(|(chunk, _)| chunk.count()).sum();
                     output.activate().session(&*data).give_container(&mut drawn);
+                    asking |= stand.entered(count, part);
+                    data.downgrade(&stand.now);
                 }
             }
             // Before it ends it asks, or its last rows would stay hidden.
@@ -211,7 +242,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         /// So many messages come to a source.
-        Come(usize, usize),
+        Come(usize, usize, Part),
         /// A tick goes by; a source sees its beat later, if at all in this step.
         Tick,
         /// A source follows the beats that it has not seen.
@@ -219,7 +250,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let come = (0usize..3, 0usize..40).prop_map(|(source, count)| Step::Come(source, count));
+        let part = prop::sample::select(vec![Part::Alone, Part::Alone, Part::More, Part::Last]);
+        let come = (0usize..3, 0usize..40, part).prop_map(|(source, count, part)| Step::Come(source, count, part));
         let follow = (0usize..3).prop_map(Step::Follow);
         prop::collection::vec(prop_oneof![3 => come, 2 => Just(Step::Tick), 4 => follow], 0..300)
     }
@@ -230,13 +262,17 @@ mod tests {
         sources: Vec<(Stand, Vec<Beat>)>,
         /// The epochs of what was entered, and of live data at that time.
         entered: Vec<(u32, u32)>,
+        /// The epoch of what is not whole yet, by source.
+        open: [Option<u32>; 3],
+        /// Epochs over which something whole was torn.
+        torn: Vec<(u32, u32)>,
     }
 
     impl Play {
         fn new() -> Self {
             let close = Close { messages: 50, ticks: 4 };
             let sources = (0..3).map(|_| (Stand::new(close), Vec::new())).collect();
-            Self { clock: Clock::after(Moment::new(0, 9)), sources, entered: Vec::new() }
+            Self { clock: Clock::after(Moment::new(0, 9)), sources, entered: Vec::new(), open: [None; 3], torn: Vec::new() }
         }
 
         fn tell(&mut self, beat: Option<Beat>) {
@@ -259,12 +295,21 @@ mod tests {
 
         fn step(&mut self, step: &Step) {
             match step {
-                Step::Come(source, count) => {
+                Step::Come(source, count, part) => {
                     let live = self.clock.now().epoch;
                     let stand = &mut self.sources[*source].0;
                     if stand.may_enter() {
-                        self.entered.push((stand.now.epoch, live));
-                        if stand.entered(*count) {
+                        let epoch = stand.now.epoch;
+                        self.entered.push((epoch, live));
+                        if let Some(before) = self.open[*source].filter(|before| *before != epoch) {
+                            self.torn.push((before, epoch));
+                        }
+                        self.open[*source] = match part {
+                            Part::More => Some(epoch),
+                            Part::Last => None,
+                            Part::Alone => self.open[*source],
+                        };
+                        if stand.entered(*count, *part) {
                             self.ask(*source);
                         }
                     }
@@ -286,6 +331,13 @@ mod tests {
             let mut play = Play::new();
             steps.iter().for_each(|step| play.step(step));
             prop_assert!(play.entered.iter().all(|(late, live)| *late == live + 1), "{:?}", play.entered);
+            prop_assert!(play.torn.is_empty(), "{:?}", play.torn);
+            // What was begun is ended.
+            for _ in 0..3 {
+                (0..3).for_each(|source| play.step(&Step::Follow(source)));
+                (0..3).filter(|source| play.open[*source].is_some()).for_each(|s| play.step(&Step::Come(s, 1, Part::Last)));
+                play.step(&Step::Tick);
+            }
             // Left alone, every source asks, and what was entered becomes part of the live answer.
             for _ in 0..20 {
                 (0..3).for_each(|source| play.step(&Step::Follow(source)));
@@ -302,14 +354,14 @@ mod tests {
         let mut stand = Stand::new(Close { messages: 10, ticks: 3 });
         assert!(!stand.may_enter(), "before the first beat it would enter at what was durable before");
         assert!(!stand.beat(beat(5)));
-        assert!(!stand.entered(9) && stand.entered(1) && !stand.entered(1));
+        assert!(!stand.entered(9, Part::Alone) && stand.entered(1, Part::Alone) && !stand.entered(1, Part::Alone));
         assert!(!stand.may_enter());
         let mut stand = Stand::new(Close { messages: 10, ticks: 3 });
-        assert!(!stand.beat(beat(5)) && !stand.entered(1));
-        assert!(!stand.beat(beat(6)) && !stand.entered(1) && !stand.beat(beat(7)) && !stand.entered(1));
-        assert!(!stand.beat(beat(8)) && stand.entered(1));
+        assert!(!stand.beat(beat(5)) && !stand.entered(1, Part::Alone));
+        assert!(!stand.beat(beat(6)) && !stand.entered(1, Part::Alone) && !stand.beat(beat(7)) && !stand.entered(1, Part::Alone));
+        assert!(!stand.beat(beat(8)) && stand.entered(1, Part::Alone));
         let mut stand = Stand::new(Close { messages: 10, ticks: 3 });
-        assert!(!stand.beat(beat(5)) && !stand.entered(1));
+        assert!(!stand.beat(beat(5)) && !stand.entered(1, Part::Alone));
         assert!(!stand.beat(beat(6)), "something came since the last beat");
         assert!(stand.beat(beat(7)) && !stand.beat(beat(8)));
     }

@@ -143,6 +143,22 @@ pub trait Load: Clone + 'static {
 
     /// How many bytes it keeps in memory.
     fn bytes(&self) -> usize;
+
+    /// Whether it belongs with what comes before or after it.
+    fn part(&self) -> Part {
+        Part::Alone
+    }
+}
+
+/// Whether what an inlet hands over belongs together with more, so that a late source has all of it in one epoch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// It stands alone.
+    Alone,
+    /// More of the same comes: its epoch stays open until the last of it.
+    More,
+    /// The last of it: the epoch may close, and is asked to.
+    Last,
 }
 
 impl Load for Chunk {

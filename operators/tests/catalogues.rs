@@ -18,7 +18,7 @@ use fink_operators::surveys::light_rows;
 fn layout(format: Format, ra: &str, dec: &str, radius_arcsec: f64, carry: &[&str]) -> Layout {
     let carry = carry.iter().map(|name| (*name).to_owned()).collect();
     let position = PositionFormat::Degrees;
-    Layout { id: CatalogueId(1), format, ra: ra.into(), dec: dec.into(), position, radius_arcsec, carry, motion: None }
+    Layout { id: CatalogueId::typed(1), format, ra: ra.into(), dec: dec.into(), position, radius_arcsec, carry, motion: None }
 }
 
 fn load(path: &Path, layout: &Layout) -> Catalogue {

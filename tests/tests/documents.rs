@@ -53,3 +53,21 @@ fn paths_are_told_from_other_words() {
     assert_eq!(path_of("sinks/src/{a,b}.rs"), None);
     assert_eq!(path_of("fink start"), None);
 }
+
+/// A guide's code is an example's, which is compiled and run.
+#[test]
+fn code_in_documents_is_that_of_files() {
+    let mut found = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a document can be read");
+        for block in text.split("```rust file=").skip(1) {
+            let (file, rest) = block.split_once('\n').expect("a name");
+            let code = rest.split("```").next().expect("a block");
+            let is = fs::read_to_string(places::root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(code == is, "{} shows another {file}: put the file's text there", document.display());
+            assert!(is.lines().count() < 60, "{file} is longer than a page");
+            found += 1;
+        }
+    }
+    assert!(found >= 3);
+}

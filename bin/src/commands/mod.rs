@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub mod ask;
+pub mod catalog;
 pub mod check;
 mod classes;
 pub mod cone;

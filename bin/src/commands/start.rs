@@ -19,6 +19,7 @@ use crate::config::resolve::{Choices, Which};
 use crate::config::{Configured, Flag, load};
 use crate::crashes;
 use crate::follow::run_services;
+use crate::own::{self, Own};
 use crate::run::{run_archive, run_simulator};
 use crate::rundir::{RunDir, Status};
 use crate::services::{Chosen, Service};
@@ -191,12 +192,13 @@ pub fn run(args: &StartArgs) -> anyhow::Result<ExitCode> {
 
 /// Says what is wrong with the services' names.
 fn mistaken(services: &[String]) -> Option<ExitCode> {
-    let list = || SERVICES.iter().map(|(name, about)| format!("  {name:<11} {about}\n")).collect::<String>();
+    let known = || SERVICES.into_iter().chain(own::known().iter().map(|own| (own.name(), own.about())));
+    let list = || known().map(|(name, about)| format!("  {name:<11} {about}\n")).collect::<String>();
     if services.is_empty() {
         eprint!("start requires an argument. Available services are:\n{}", list());
         return Some(ExitCode::FAILURE);
     }
-    if let Some(unknown) = services.iter().find(|service| SERVICES.iter().all(|(name, _)| name != service)) {
+    if let Some(unknown) = services.iter().find(|service| known().all(|(name, _)| name != service.as_str())) {
         eprint!("unknown service: {unknown}\nAvailable services are:\n{}", list());
         return Some(ExitCode::FAILURE);
     }
@@ -217,7 +219,7 @@ fn services(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCod
         );
     }
     let run = configured.follow_run(&args.choices(None))?;
-    let names = run.services.chosen.names().join(", ");
+    let names = run.services.names().join(", ");
     if args.check_config {
         println!("the configuration is right\nfollows   {}\nservices  {names}\nworkers   {}", run.archive, run.workers);
         return Ok(ExitCode::SUCCESS);
@@ -354,7 +356,7 @@ fn summary(run: &ArchiveRun, input: &str) -> String {
     }
     text += &format!("commits   every {:?}, or {} MiB\n", run.commit.interval, run.commit.group_bytes >> 20);
     if !run.services.chosen.is_empty() {
-        text += &format!("services  {}\n", run.services.chosen.names().join(", "));
+        text += &format!("services  {}\n", run.services.names().join(", "));
         for catalogue in &run.services.catalogues {
             text += &format!("catalogue {} of {}\n", catalogue.name, catalogue.path.display());
         }
@@ -440,6 +442,19 @@ impl StartArgs {
         End { after: self.exit_after, caught_up: self.until_caught_up }
     }
 
+    /// The services of one's own that were named; those run with `all` and `services`, too.
+    fn own(&self) -> impl Iterator<Item = &'static Own> {
+        let all = self.services.iter().any(|name| name == "all" || name == "services");
+        own::known().iter().filter(move |own| all || self.services.iter().any(|name| name == own.name()))
+    }
+
+    fn chosen(&self) -> Chosen {
+        let named = self.services.iter().flat_map(|name| Service::named(if name == "all" { "services" } else { name }));
+        // What they see is what these keep.
+        let needed = self.own().next().map(|_| Service::Classify);
+        Chosen::of(named.chain(needed))
+    }
+
     fn choices(&self, place: Option<Place>) -> Choices {
         let listen = &self.listen;
         let input = match (listen.simulator, &listen.files, &self.kafka.brokers) {
@@ -453,7 +468,8 @@ impl StartArgs {
             end: self.end(),
             incarnation: if listen.new_incarnation { Incarnation::New } else { Incarnation::Same },
             fence: if listen.take_over { Fence::TakeOver } else { Fence::Respect },
-            services: Chosen::of(self.services.iter().flat_map(|name| Service::named(if name == "all" { "services" } else { name }))),
+            services: self.chosen(),
+            own: self.own().cloned().collect(),
             place,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
 
 use crate::settings::{AlertSize, AlertSurvey};
@@ -254,7 +254,7 @@ section! {
 }
 
 /// A catalogue of the services.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogueSection {
     /// Its file; the name's ending tells the format: .parquet, .csv, .fits, .vot.
@@ -300,7 +300,8 @@ section! {
         light_rows: u64 = Default("100000"),
         /// Catalogues whose first carried column is a class, those that count most first.
         classes: Vec<String> = Default("[]"),
-        /// Catalogues that objects are looked up in, by name; read at the start. For each: path (.parquet, .csv, .fits, .vot),
+        /// Catalogues that objects are looked up in, by name; read at the start. (Those that should change
+        /// while it runs are declared in the archive: fink catalog add.) For each: path (.parquet, .csv, .fits, .vot),
         /// ra and dec (the columns; in degrees, or with sexagesimal = true in hours and degrees), radius_arcsec, carry (the
         /// columns that a match tells); if stars move pm_ra, pm_dec (columns, mas a year) and epoch (a year).
         catalogues: Option<BTreeMap<String, CatalogueSection>> = Example("{ gcvs = { path = \"gcvs.parquet\", ra = \"ra\", dec = \"dec\", radius_arcsec = 1.5, carry = [\"VarType\"] } }"),

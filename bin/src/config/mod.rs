@@ -19,6 +19,7 @@ use std::path::Path;
 
 pub use keys::Config;
 pub use read::ConfigError;
+pub(crate) use services::catalogue_file;
 
 /// A configuration, and where each of its values was set.
 pub struct Configured {

@@ -8,6 +8,7 @@ use fink_dataflow::mesh::Place;
 use fink_sources::kafka::Secret;
 
 use super::{ConfigError, Configured, secrets};
+use crate::own::Own;
 use crate::serve::parse_address;
 use crate::services::Chosen;
 use crate::settings::{
@@ -31,6 +32,8 @@ pub struct Choices {
     pub services: Chosen,
     /// `--hosts` and `--process`.
     pub place: Option<Place>,
+    /// Services of one's own that do.
+    pub own: Vec<Own>,
 }
 
 /// A kind of input.
@@ -63,7 +66,7 @@ impl Configured {
             input: self.input(choices.input)?,
             schemas: self.schemas()?,
             commit: self.commit()?,
-            services: self.services(&choices.services)?,
+            services: self.services(&choices.services, &choices.own)?,
             workers: self.workers()?,
             lanes,
             http: self.http()?,
@@ -83,7 +86,7 @@ impl Configured {
         Ok(FollowRun {
             archive: self.archive()?,
             store: self.store()?,
-            services: self.services(&choices.services)?,
+            services: self.services(&choices.services, &choices.own)?,
             workers: self.workers()?,
             http: self.http()?,
             in_flight_bytes: self.in_flight_bytes()?,

@@ -8,32 +8,30 @@ use fink_operators::catalogue::{CatalogueId, Layout, MotionColumns, PositionForm
 use super::keys::CatalogueSection;
 use super::resolve::readable_file;
 use super::{ConfigError, Configured};
+use crate::own::Own;
 use crate::services::Chosen;
+use crate::services::catalogues::declared::FIRST_ID;
 use crate::services::catalogues::{CatalogueFile, format_of};
 use crate::services::start::ServicesRun;
 
 impl Configured {
     /// What these services are told to do.
-    pub(super) fn services(&self, chosen: &Chosen) -> Result<ServicesRun, ConfigError> {
+    pub(super) fn services(&self, chosen: &Chosen, own: &[Own]) -> Result<ServicesRun, ConfigError> {
         let services = &self.config.services;
-        let mut catalogues = Vec::new();
-        for (id, (name, catalogue)) in (0..).zip(services.catalogues.iter().flatten()) {
-            catalogues.push(
-                catalogue_file(CatalogueId(id), name, catalogue)
-                    .map_err(|what| self.wrong("services.catalogues", format!("{name}: {what}")))?,
-            );
+        let known: Vec<&str> = services.catalogues.iter().flatten().map(|(name, _)| name.as_str()).collect();
+        if let Some(name) = services.classes.iter().find(|name| !known.contains(&name.as_str())) {
+            let what = format!("there is no catalogue `{name}`{}", super::read::suggestion(name, &known));
+            return Err(self.wrong("services.classes", what));
         }
-        let known: Vec<&str> = catalogues.iter().map(|catalogue| catalogue.name.as_str()).collect();
-        let mut types = Vec::new();
-        for name in &services.classes {
-            let Some(found) = catalogues.iter().find(|catalogue| catalogue.name == *name) else {
-                let what = format!("there is no catalogue `{name}`{}", super::read::suggestion(name, &known));
-                return Err(self.wrong("services.classes", what));
-            };
-            if found.layout.carry.is_empty() {
+        let mut catalogues = Vec::new();
+        for (number, (name, catalogue)) in (0..FIRST_ID).zip(services.catalogues.iter().flatten()) {
+            let rank = services.classes.iter().position(|class| class == name).and_then(|rank| u16::try_from(rank).ok());
+            if rank.is_some() && catalogue.carry.is_empty() {
                 return Err(self.wrong("services.classes", format!("the catalogue `{name}` carries no column that could be a class")));
             }
-            types.push(found.layout.id);
+            let id = rank.map_or(CatalogueId::untyped(number), CatalogueId::typed);
+            let file = catalogue_file(id, name, catalogue);
+            catalogues.push(file.map_err(|what| self.wrong("services.catalogues", format!("{name}: {what}")))?);
         }
         // Places of one object scatter less than this; beyond, everything is near everything.
         if services.associate_arcsec > 3_600.0 {
@@ -43,13 +41,13 @@ impl Configured {
             return Err(self.wrong("services.tables_every_s", "is not between a second and a day"));
         }
         let tables_every = services.tables.then(|| Duration::from_secs_f64(services.tables_every_s));
-        let (chosen, associate_arcsec, light_rows) = (chosen.clone(), services.associate_arcsec, services.light_rows);
-        Ok(ServicesRun { chosen, catalogues, types, associate_arcsec, light_rows, tables_every, left_out: None })
+        let (chosen, own, associate_arcsec, light_rows) = (chosen.clone(), own.to_vec(), services.associate_arcsec, services.light_rows);
+        Ok(ServicesRun { chosen, catalogues, associate_arcsec, own, light_rows, tables_every, left_out: None })
     }
 }
 
 /// A declared catalogue, if it can be read so.
-fn catalogue_file(id: CatalogueId, name: &str, of: &CatalogueSection) -> Result<CatalogueFile, String> {
+pub(crate) fn catalogue_file(id: CatalogueId, name: &str, of: &CatalogueSection) -> Result<CatalogueFile, String> {
     let path = PathBuf::from(&of.path);
     readable_file(&path)?;
     let format = format_of(&path).ok_or_else(|| format!("{}: known are .parquet, .csv, .fits and .vot", path.display()))?;
@@ -81,7 +79,7 @@ mod tests {
 
     fn services(text: &str) -> Result<ServicesRun, String> {
         let chosen = Chosen::default();
-        configured(text, Vec::new()).and_then(|c| c.services(&chosen)).map_err(|error| error.to_string())
+        configured(text, Vec::new()).and_then(|c| c.services(&chosen, &[])).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -94,7 +92,7 @@ mod tests {
             format!("[services.catalogues.stars]\npath = \"{}\"\nra = \"ra\"\ndec = \"dec\"\nradius_arcsec = 1.5\n{more}", path.display())
         };
         let right = services(&table(&csv, "carry = [\"type\"]\n[services]\nclasses = [\"stars\"]\n")).expect("right");
-        assert_eq!((right.catalogues[0].name.as_str(), right.types.len()), ("stars", 1));
+        assert_eq!((right.catalogues[0].name.as_str(), right.catalogues[0].layout.id), ("stars", CatalogueId::typed(0)));
         let wrong = |text: &str| services(text).expect_err("wrong");
         assert!(wrong(&table(&other, "")).contains("known are .parquet"), "{}", wrong(&table(&other, "")));
         assert!(wrong(&table(&csv, "epoch = 2000\n")).contains("go together"));

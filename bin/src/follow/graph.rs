@@ -27,7 +27,7 @@ use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Inspect, P
 use timely::worker::Worker;
 
 use crate::services::desk::Desk;
-use crate::services::{ServiceParts, services};
+use crate::services::{ServiceParts, Sources, services};
 
 /// What a worker needs to run the graph.
 pub struct Parts {
@@ -75,7 +75,17 @@ pub fn build(worker: &mut Worker, parts: Parts) -> Probes {
             all_asks.push(asks);
             history.probe_with(&left)
         });
-        let desk = services(scope, vec![alerts], history, chosen);
+        let catalogues = chosen.catalogues.take().map(|seat| {
+            let (pieces, asks) = late(scope, beats.clone(), seat);
+            all_asks.push(asks);
+            pieces.probe_with(&left)
+        });
+        let lines = chosen.lines.take().map(|seat| {
+            let (lines, asks) = late(scope, beats.clone(), seat);
+            all_asks.push(asks);
+            lines.probe_with(&left)
+        });
+        let desk = services(scope, Sources { decoded: vec![alerts], past: history, catalogues, lines }, chosen);
         scope.concatenate(all_asks).connect_loop(asking);
         Probes { live: closed, desk }
     })

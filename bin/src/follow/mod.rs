@@ -53,7 +53,7 @@ pub fn run_services(run: &FollowRun, session: &Session) -> anyhow::Result<Figure
     // Answers are of no use if nobody can ask.
     let address = run.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     let server = Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"))?;
-    session.serve(server.address(), &run.services.chosen.names());
+    session.serve(server.address(), &run.services.names());
     let over = || session.stopping() || run.after.is_some_and(|after| began.elapsed() >= after);
     let tell = |figures: &Figures| {
         session.report(figures);
@@ -165,7 +165,8 @@ struct Running {
 impl Running {
     /// Over a history, read at so many alerts a second at most, and what follows it, if anything does.
     fn start(run: &FollowRun, (replay, rate): (Replay, Option<f64>), follower: Option<Follower>, last: Moment) -> anyhow::Result<Self> {
-        let services = Arc::new(Services::over(&run.services, replay, rate, run.workers)?);
+        let archive = store::open(&run.archive, &run.store)?;
+        let services = Arc::new(Services::over(&run.services, &archive, (replay, rate), run.workers)?);
         let (following, inlet, thread) = follower.map_or_else(Following::nothing, Following::start)?;
         let (budget, end, closed) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), Arc::new(Mutex::new(last)));
         let waits = inlet.clone();

@@ -5,13 +5,16 @@
 //! | `/api/v1/objects?objectId=` | an object, with its light curve |
 //! | `/api/v1/conesearch?ra=&dec=&radius=` | the objects around a place (degrees, arcseconds), nearest first |
 //! | `/api/v1/statistics?night=` | counts of a night, or of all nights |
+//! | `/api/v1/own/NAME?key=` | what a service of one's own answers |
+//! | `/api/v1/catalogs` | the catalogues, and since which Moment each counts |
 //!
 //! An answer says of which Moment it is exact, and whether it is complete. An error is `{"error": "…"}`, with what to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -21,8 +24,10 @@ use fink_operators::surveys::SURVEYS;
 use serde::{Deserialize, Serialize};
 
 use super::{Answering, Board};
-use crate::services::answers::{self, Answer, ConeAnswer, OneAnswer, StatisticsAnswer};
+use crate::own::answers::ask;
+use crate::services::answers::{self, Answer, CataloguesAnswer, ConeAnswer, OneAnswer, OwnAnswer, StatisticsAnswer};
 use crate::services::catalogues::Names;
+use crate::services::catalogues::register::Register;
 use crate::services::desk::{Reader, Unready};
 use crate::services::start::Services;
 use crate::services::views::{self, Curve};
@@ -44,13 +49,22 @@ pub struct Desk {
     pub names: Names,
     /// Which services run.
     pub chosen: Chosen,
+    /// What is known of the catalogues.
+    pub register: Register,
+    /// The archive's place.
+    pub archive: String,
+    /// The services of one's own that run.
+    pub own: Arc<[String]>,
 }
 
 impl Desk {
     /// The desk of these services.
     #[must_use]
     pub fn of(services: &Services) -> Self {
-        Self { reader: services.reader.clone(), names: services.names(), chosen: services.chosen().clone() }
+        let Services { reader, register, archive, .. } = services;
+        let (reader, register, archive) = (reader.clone(), register.clone(), archive.clone());
+        let own = services.own().map(str::to_owned).collect();
+        Self { reader, names: services.names(), chosen: services.chosen().clone(), register, archive, own }
     }
 }
 
@@ -60,6 +74,8 @@ pub fn routes(board: Board) -> Router {
         .route("/api/v1/objects", get(object))
         .route("/api/v1/conesearch", get(cone))
         .route("/api/v1/statistics", get(statistics))
+        .route("/api/v1/catalogs", get(catalogs))
+        .route("/api/v1/own/{service}", get(own))
         .with_state(board)
 }
 
@@ -201,6 +217,43 @@ async fn statistics(State(board): State<Board>, query: Asked<StatisticsQuery>) -
             told.push(answers::counts(night, &views::counts(&desk.reader, &lease, night).await?));
         }
         Ok(Answer::at(&lease, StatisticsAnswer { nights: told }))
+    })
+    .await
+}
+
+async fn catalogs(State(board): State<Board>) -> Response {
+    patiently(async move {
+        let desk = board.desk(Service::Crossmatch)?;
+        let lease = desk.reader.lease()?;
+        let answer = CataloguesAnswer { archive: desk.archive.clone(), catalogues: desk.register.catalogues() };
+        Ok(Answer::at(&lease, answer))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct OwnQuery {
+    key: Option<String>,
+}
+
+async fn own(State(board): State<Board>, Path(service): Path<String>, query: Asked<OwnQuery>) -> Response {
+    patiently(async move {
+        let Query(query) = query?;
+        let desk = board.desk(Service::Classify)?;
+        if !desk.own.contains(&service) {
+            let run = if desk.own.is_empty() { "none does".to_owned() } else { format!("there run: {}", desk.own.join(", ")) };
+            return Err(Failure::new(StatusCode::NOT_FOUND, format!("no service `{service}` of one's own runs here; {run}")));
+        }
+        let missing = || Failure::new(StatusCode::BAD_REQUEST, format!("key is missing: /api/v1/own/{service}?key=KEY"));
+        let key = query.key.ok_or_else(missing)?;
+        let lease = desk.reader.lease()?;
+        let answers = ask(&desk.reader, &lease, &service, &key).await?;
+        if answers.is_empty() {
+            let so_far = if lease.complete { "" } else { "; history is still being read: ask again later" };
+            let what = format!("{service} answers nothing to `{key}` at Moment {}{so_far}", lease.moment);
+            return Err(Failure::new(StatusCode::NOT_FOUND, what));
+        }
+        Ok(Answer::at(&lease, OwnAnswer { service, key, answers }))
     })
     .await
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 
+use crate::services::watch::Latency;
 use crate::session::Figures;
 
 /// A page of metrics.
@@ -69,6 +70,19 @@ pub(super) fn text(figures: &Figures) -> String {
             page.figure("tables_failed", "gauge", "The services' tables that can't be written.", failed);
         }
     }
+    if let Some(services) = &figures.services {
+        let pace = &services.pace;
+        let alerts = [("in", pace.alerts_in), ("answered", pace.alerts_answered)].map(|(stage, n)| (label(&[("stage", stage)]), n));
+        page.figure("services_alerts_total", "counter", "Live alerts that came in, and that answers know.", alerts);
+        let quantiles = |of: &str, latency: &Latency| {
+            let all = [("0.5", latency.median_ms), ("0.99", latency.p99_ms), ("1", latency.max_ms)];
+            all.map(|(quantile, ms)| (label(&[("of", of), ("quantile", quantile)]), ms / 1e3))
+        };
+        let all = [("batch", &pace.batch), ("end_to_end", &pace.end_to_end)];
+        let all = all.into_iter().filter_map(|(of, latency)| Some(quantiles(of, latency.as_ref()?))).flatten();
+        let about = "From when an alert's message was taken (batch), or sent (end_to_end), to when answers know it; of the last minute.";
+        page.figure("services_latency_seconds", "gauge", about, all);
+    }
     let Some(standing) = &figures.standing else { return page.text };
     let lanes = || standing.lanes.iter().map(|lane| (label(&[("lane", lane.lane.as_str())]), lane));
     page.figure("behind_messages", "gauge", "Offsets that are not durable yet.", lanes().map(|(labels, lane)| (labels, lane.behind)));
@@ -99,6 +113,7 @@ fn label(labels: &[(&str, &str)]) -> String {
 mod tests {
     use super::*;
     use crate::services::desk::Stand;
+    use crate::services::watch::Pace;
     use crate::standing::{LaneStanding, LogStanding, Standing};
 
     #[test]
@@ -107,7 +122,9 @@ mod tests {
         let log = LogStanding { topic: "a\"b".to_owned(), partition: 3, held: (1, 9), archived_to: 5, ..LogStanding::default() };
         let standing = Standing { lanes: vec![lane], logs: vec![log], ..Standing::default() };
         let tables = Some(fink_sinks::outputs::Stand { rows: 9, moment: Some("0.4".to_owned()), ..Default::default() });
-        let services = Stand { complete: true, history: Some((4, 8)), tables, ..Stand::default() };
+        let took = Latency { median_ms: 500.0, p99_ms: 1_020.0, max_ms: 1_100.0 };
+        let pace = Pace { alerts_in: 7, end_to_end: Some(took), ..Pace::default() };
+        let services = Stand { complete: true, history: Some((4, 8)), tables, pace, ..Stand::default() };
         let text = text(&Figures { archived: 12, standing: Some(standing), services: Some(services), ..Figures::default() });
         for line in [
             "fink_messages_total{became=\"archived\"} 12",
@@ -117,6 +134,8 @@ mod tests {
             "fink_services_history{alerts=\"all\"} 8",
             "fink_tables_rows_total 9",
             "fink_tables_exact 1",
+            "fink_services_alerts_total{stage=\"in\"} 7",
+            "fink_services_latency_seconds{of=\"end_to_end\",quantile=\"0.99\"} 1.02",
             "fink_log_archived_to{topic=\"a\\\"b\",partition=\"3\"} 5",
         ] {
             assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike, NaiveDate};
 use fink_dataflow::detection::{Kind, ObjectId, Point, Real, Real32};
-use fink_operators::catalogue::CatalogueId;
 use fink_operators::classify::history::{Change, Classes};
 use fink_operators::crossmatch::Match;
 use fink_operators::monitor::Counter;
@@ -15,6 +14,7 @@ use fink_operators::surveys;
 use serde::{Deserialize, Serialize};
 
 use super::catalogues::Names;
+use super::catalogues::register::CatalogueAnswer;
 use super::desk::Lease;
 use super::views::{Counts, Object};
 
@@ -35,6 +35,26 @@ impl<A> Answer<A> {
     pub fn at(lease: &Lease, answer: A) -> Self {
         Self { moment: lease.moment.to_string(), complete: lease.complete, answer }
     }
+}
+
+/// What a service of one's own answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwnAnswer {
+    /// The service.
+    pub service: String,
+    /// What was asked for.
+    pub key: String,
+    /// All that it holds of it.
+    pub answers: Vec<serde_json::Value>,
+}
+
+/// The catalogues of a process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CataloguesAnswer {
+    /// The archive that it answers for.
+    pub archive: String,
+    /// They, by name.
+    pub catalogues: Vec<CatalogueAnswer>,
 }
 
 /// An object.
@@ -384,10 +404,4 @@ pub fn counts(night: Option<i32>, counts: &Counts) -> NightAnswer {
         *answer.classes.entry(class.to_string()).or_insert(0) += i64::try_from(*count).unwrap_or(i64::MAX);
     }
     answer
-}
-
-/// A catalogue that is not in the configuration any more.
-#[must_use]
-pub fn nameless(catalogue: CatalogueId) -> String {
-    catalogue.0.to_string()
 }

@@ -30,6 +30,8 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::oneshot;
 
 use super::Traces;
+use super::catalogues::register::Register;
+use super::watch::{Pace, Watch};
 
 /// Questions that wait at a desk, at most.
 const WAITING_MAX: usize = 1_024;
@@ -57,6 +59,8 @@ struct Shared {
     jobs: Vec<Sender<Job>>,
     wakers: Mutex<Vec<Option<SyncActivator>>>,
     history: Option<History>,
+    register: Option<Register>,
+    watch: Watch,
 }
 
 #[derive(Default)]
@@ -78,19 +82,25 @@ impl State {
     }
 }
 
-/// Opens the desks of so many workers: who asks, and each worker's seat.
+/// Opens the desks of so many workers: who asks, and each worker's seat. Answers are complete when they know the history, and
+/// the register's catalogues.
 #[must_use]
-pub fn open(workers: usize, history: Option<History>) -> (Reader, Vec<Seat>) {
+pub fn open(workers: usize, history: Option<History>, register: Option<Register>) -> (Reader, Vec<Seat>) {
     let (jobs, waiting): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(WAITING_MAX)).unzip();
     let state = State { closed: vec![None; workers], read: history.is_none(), ..State::default() };
     let wakers = Mutex::new((0..workers).map(|_| None).collect());
-    let shared = Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history });
+    let shared = Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history, register, watch: Watch::default() });
     let seats = waiting.into_iter().enumerate().map(|(index, jobs)| Seat { index, shared: Arc::clone(&shared), jobs });
     let seats = seats.collect();
     (Reader { shared }, seats)
 }
 
 impl Shared {
+    fn complete(&self, state: &State, moment: Moment) -> bool {
+        let catalogues = self.register.as_ref().is_none_or(|register| register.complete(moment));
+        state.read && state.past.less_equal(&moment) && catalogues
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,6 +114,16 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// Where it is noted which catalogues count.
+    pub(super) fn register(&self) -> Option<Register> {
+        self.shared.register.clone()
+    }
+
+    /// Where it is noted when live alerts came.
+    pub(super) fn watch(&self) -> Watch {
+        self.shared.watch.clone()
+    }
+
     /// Notes at which Moments history comes.
     pub(super) fn note<'s>(
         &self,
@@ -169,7 +189,15 @@ impl Desk {
             if let (Some(read), Some(history)) = (&self.read, &self.seat.shared.history) {
                 state.read |= read.done() && history.reading() == Reading::Done;
             }
-            state.floor().map(|floor| state.leases.first_key_value().map_or(floor, |(lease, _)| floor.min(*lease)))
+            let floor = state.floor();
+            // Before anybody can ask at it.
+            if let (Some(floor), Some(register)) = (floor, &self.seat.shared.register) {
+                register.closed(floor);
+            }
+            if let Some(floor) = floor {
+                self.seat.shared.watch.closed(floor, chrono::Utc::now().timestamp_micros());
+            }
+            floor.map(|floor| state.leases.first_key_value().map_or(floor, |(lease, _)| floor.min(*lease)))
         };
         if let Some(since) = since {
             self.traces.forget(since);
@@ -187,7 +215,7 @@ impl Traces {
                 trace.set_physical_compaction(since.borrow());
             }
         }
-        let Self { counters, entries, summaries, places, associations, matches, classes, types: _ } = self;
+        let Self { counters, entries, summaries, places, associations, matches, classes, own } = self;
         forget(counters, since);
         forget(entries, since);
         forget(summaries, since);
@@ -195,6 +223,7 @@ impl Traces {
         forget(associations, since);
         forget(matches, since);
         forget(classes, since);
+        own.values_mut().for_each(|kept| kept.forget(since));
     }
 }
 
@@ -226,7 +255,7 @@ impl Drop for Lease {
 }
 
 /// How far the answers are.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stand {
     /// The last Moment that can be asked at, as `epoch.tick`.
     pub moment: Option<String>,
@@ -248,6 +277,12 @@ pub struct Stand {
     /// How far their tables are, if they are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<fink_sinks::outputs::Stand>,
+    /// Why catalogues can't be read.
+    #[serde(default)]
+    pub without: Vec<String>,
+    /// How many live alerts came in and were answered for, and how long that took.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 impl Stand {
@@ -275,6 +310,8 @@ impl Stand {
             false => format!("services: alerts archived from the start up to {until} are in the answers"),
         }));
         lines.extend(self.tables.iter().flat_map(fink_sinks::outputs::Stand::lines));
+        lines.extend(self.pace.line().map(|line| format!("services: {line}")));
+        lines.extend(self.without.iter().map(|why| format!("services: {why}")));
         lines
     }
 }
@@ -290,9 +327,11 @@ impl Reader {
         });
         let state = self.shared.state();
         let moment = state.floor();
-        let complete = moment.is_some_and(|moment| state.read && state.past.less_equal(&moment));
+        let complete = moment.is_some_and(|moment| self.shared.complete(&state, moment));
         let moment = moment.map(|moment| moment.to_string());
-        Stand { moment, complete, history: history.map(History::rows), failed, ..Stand::default() }
+        let without = self.shared.register.as_ref().map(Register::failures).unwrap_or_default();
+        let (history, pace) = (history.map(History::rows), self.shared.watch.pace());
+        Stand { moment, complete, history, failed, without, pace, ..Stand::default() }
     }
 
     /// The last Moment that all workers have closed.
@@ -305,7 +344,7 @@ impl Reader {
     #[must_use]
     pub fn knows_all(&self, moment: Moment) -> bool {
         let state = self.shared.state();
-        state.read && state.past.less_equal(&moment)
+        self.shared.complete(&state, moment)
     }
 
     /// The right to ask at the last Moment that all workers have closed.
@@ -316,7 +355,7 @@ impl Reader {
         let mut state = self.shared.state();
         let moment = state.floor().ok_or(Unready::Starting)?;
         *state.leases.entry(moment).or_insert(0) += 1;
-        let complete = state.read && state.past.less_equal(&moment);
+        let complete = self.shared.complete(&state, moment);
         drop(state);
         Ok(Lease { shared: Arc::clone(&self.shared), moment, complete })
     }

@@ -4,9 +4,10 @@
 //!  decoded: live, late ─┬─► light ─┬─► monitor ─► counters by night
 //!  history (archive) ───┘  rows    └─► objects ─┬─► light curves, summaries by object ──────────────┐
 //!                                               └─► places by cell ─┬─► associations by object      │
-//!                            catalogues' rows ─────► cross-match ◄──┘                               │
+//!     late: catalogues' rows, as they change ──────► cross-match ◄──┘                               │
 //!                                                        └─► matches by object ─► classify ◄────────┘
 //!                                                                                    └─► classes by night
+//!     late: lines of own tables ─► services of one's own, over all of these ─► answers by key
 //! ```
 //!
 //! | file | what it is |
@@ -14,7 +15,8 @@
 //! | [`desk`] | where questions wait for the worker that holds the answer, and at which Moment it is given |
 //! | [`views`] | what is read of the arrangements at a Moment |
 //! | [`answers`] | what is told of it, as JSON |
-//! | [`catalogues`] | catalogues' files as rows |
+//! | [`catalogues`] | which catalogues there are, and how their rows come into the graph |
+//! | [`watch`] | how many alerts came in and were answered for, and how long that took |
 //! | [`start`] | what a run of services needs |
 //! | [`roll`] | rolls what is archived into the table of light rows, which a later start reads |
 //! | [`tables`] | what is kept of it as tables of the archive |
@@ -31,8 +33,9 @@ pub mod start;
 pub mod tables;
 mod trial;
 pub mod views;
+pub mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use differential_dataflow::trace::implementations::ValSpine;
@@ -42,17 +45,21 @@ use fink_dataflow::alerts::{AlertBatch, Decoded};
 use fink_dataflow::budget::Claim;
 use fink_dataflow::detection::{ObjectId, SurveyId};
 use fink_dataflow::late::LateSeat;
-use fink_operators::catalogue::{CatalogueId, Row};
+use fink_operators::catalogue::Row;
 use fink_operators::classify::{self, Matches};
 use fink_operators::crossmatch::{Association, Place, associations, matches, places};
 use fink_operators::monitor::{Counter, monitor};
 use fink_operators::objects::{CurveSpine, Summary, objects};
 use fink_operators::surveys::operator::light;
 use fink_sources::queue::Inlet;
-use timely::dataflow::operators::{Concatenate, Probe, ToStream};
+use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::operators::{Concatenate, Inspect, Probe};
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
-use timely::progress::Timestamp;
 
+use crate::own::answers::Kept;
+use crate::own::lines::Line;
+use crate::own::{self, Inputs, Own};
+use catalogues::feed::{Piece, changes};
 use desk::{Desk, Seat};
 use tables::{Count, Tables};
 
@@ -128,14 +135,16 @@ impl Chosen {
 pub struct ServiceParts {
     /// Which run.
     pub chosen: Chosen,
-    /// This worker's share of the catalogues' rows.
-    pub rows: Vec<Row>,
-    /// The catalogues whose types are classes, those that count most first.
-    pub types: Arc<[CatalogueId]>,
     /// How near to each other two surveys' objects are one, in arcseconds.
     pub associate_arcsec: f64,
     /// Where the history is drawn; `None`: there is none.
     pub history: Option<LateSeat<Inlet<AlertBatch>>>,
+    /// Where changes of catalogues are drawn; `None`: nothing is looked up in any.
+    pub catalogues: Option<LateSeat<Inlet<Piece>>>,
+    /// Services of one's own; they need all others but the monitor.
+    pub own: Vec<Own>,
+    /// Where changes of their tables' lines are drawn, if they have any.
+    pub lines: Option<LateSeat<Inlet<Piece<Line>>>>,
     /// Where questions come in.
     pub seat: Seat,
     /// Where answers are kept as tables; `None`: they are not.
@@ -165,23 +174,43 @@ pub struct Traces {
     pub matches: Option<Trace<ObjectId, Matches>>,
     /// Classes by night.
     pub classes: Option<Trace<i32, Class>>,
-    /// The catalogues whose types are classes.
-    pub types: Arc<[CatalogueId]>,
+    /// Answers of services of one's own, by service.
+    pub own: BTreeMap<String, Box<dyn Kept>>,
 }
 
 /// A history as it is drawn.
-type Past<'s> = StreamVec<'s, Moment, (AlertBatch, Arc<Claim>)>;
+pub type Past<'s> = StreamVec<'s, Moment, (AlertBatch, Arc<Claim>)>;
+/// Changes of catalogues as they are drawn.
+pub type Pieces<'s, R = Row> = StreamVec<'s, Moment, (Piece<R>, Arc<Claim>)>;
 
-/// Builds the services on a worker: over all that is decoded, and the history.
-pub fn services<'s>(
-    scope: Scope<'s, Moment>,
-    decoded: Vec<StreamVec<'s, Moment, Decoded>>,
-    past: Option<Past<'s>>,
-    parts: ServiceParts,
-) -> Desk {
-    let ServiceParts { chosen, rows, types, associate_arcsec, history: _, seat, tables } = parts;
+/// What was drawn for the services.
+pub struct Sources<'s> {
+    /// All that is decoded, live and late.
+    pub decoded: Vec<StreamVec<'s, Moment, Decoded>>,
+    /// The history, if there is any.
+    pub past: Option<Past<'s>>,
+    /// Changes of catalogues.
+    pub catalogues: Option<Pieces<'s>>,
+    /// Lines of the own services' tables.
+    pub lines: Option<Pieces<'s, Line>>,
+}
+
+/// Builds the services on a worker.
+pub fn services<'s>(scope: Scope<'s, Moment>, sources: Sources<'s>, parts: ServiceParts) -> Desk {
+    let Sources { decoded, past, catalogues, lines } = sources;
+    let ServiceParts { chosen, own, associate_arcsec, seat, tables, .. } = parts;
     let answered = ProbeHandle::new();
-    let mut lit: Vec<_> = decoded.into_iter().map(|decoded| light(decoded, |decoded: &Decoded| &decoded.alerts)).collect();
+    // What comes live is the first.
+    let watch = seat.watch();
+    let mut decoded = decoded.into_iter();
+    let live = decoded.next().map(|live| {
+        live.inspect_core(move |event| {
+            if let Ok((stamp, decoded)) = event {
+                stamp.iter().copied().max().into_iter().for_each(|moment| watch.came(moment, decoded));
+            }
+        })
+    });
+    let mut lit: Vec<_> = live.into_iter().chain(decoded).map(|decoded| light(decoded, |decoded: &Decoded| &decoded.alerts)).collect();
     let read = past.map(|past| {
         let (read, past) = seat.note(past).probe();
         lit.push(light(past, |(batch, _claim)| std::slice::from_ref(batch)));
@@ -190,7 +219,7 @@ pub fn services<'s>(
     let (alerts, unlit): (Vec<_>, Vec<_>) = lit.into_iter().unzip();
     let (alerts, unlit) = (trial::trial(scope.concatenate(alerts)), scope.concatenate(unlit));
     let mut counted = Vec::new();
-    let mut traces = Traces { types: Arc::clone(&types), ..Traces::default() };
+    let mut traces = Traces::default();
 
     if chosen.has(Service::Monitor) {
         let counters = monitor(alerts.clone()).concat(unlit.as_collection()).arrange_by_key_named("counters by night");
@@ -201,22 +230,21 @@ pub fn services<'s>(
         traces.counters = Some(counters.trace);
     }
     if chosen.has(Service::Objects) {
-        let objects = objects(alerts);
+        let objects = objects(alerts.clone());
         tables.iter().for_each(|tables| tables.objects(&objects.summaries));
         let places = places(&objects.summaries);
         if chosen.has(Service::Crossmatch) {
             let associations = associations(&places, associate_arcsec).arrange_by_key_named("associations by object");
-            // There from the beginning, and unchanged: a stream that has ended holds nothing back.
-            let rows = rows.into_iter().map(|row| (row, Moment::minimum(), 1)).to_stream(scope).as_collection();
-            let found = matches(&places, rows);
+            let pieces = catalogues.unwrap_or_else(|| empty(scope));
+            let found = matches(&places, changes(pieces, seat.register()));
             if let Some(tables) = &tables {
                 tables.matches(found.clone());
                 tables.associations(associations.clone().as_collection(|object, other| (*object, other.clone())));
             }
             let matches = if chosen.has(Service::Classify) {
-                let classified = classify::classify(&objects.summaries, found, &types);
+                let classified = classify::classify(&objects.summaries, found);
                 tables.iter().for_each(|tables| tables.classes(classified.classes.clone()));
-                let counts = classify::counts(classified.classes);
+                let counts = classify::counts(classified.classes.clone());
                 let classes =
                     counts.map(|counted| (counted.night, (counted.survey, counted.class))).arrange_by_key_named("classes by night");
                 if tables.is_some() {
@@ -224,6 +252,13 @@ pub fn services<'s>(
                 }
                 classes.stream.probe_with(&answered);
                 traces.classes = Some(classes.trace);
+                if !own.is_empty() {
+                    let lines = changes(lines.unwrap_or_else(|| empty(scope)), seat.register());
+                    let (summaries, matches) = (objects.summaries.clone(), classified.matches.clone());
+                    let inputs =
+                        Inputs { scope, alerts: alerts.clone(), summaries, matches, classes: classified.classes, tables: Vec::new() };
+                    traces.own = own::build(&own, &inputs, &lines, &answered);
+                }
                 classified.matches
             } else {
                 classify::by_object(found)

@@ -1,4 +1,4 @@
-//! What a run of services needs: catalogues, history and desks, made before the graph is.
+//! What a run of services needs: catalogues, history and desks, begun before the graph is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,7 +10,6 @@ use fink_dataflow::beats::Seat as DrawSeat;
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat};
 use fink_dataflow::table::Archive;
-use fink_operators::catalogue::{CatalogueId, Row};
 use fink_sinks::archive::committer::Committer;
 use fink_sinks::archive::routes::Routes;
 use fink_sinks::outputs::{Outputs, OutputsOptions, OutputsParts};
@@ -18,32 +17,38 @@ use fink_sources::archive::Replay;
 use fink_sources::archive::history::History;
 use fink_sources::queue::Inlet;
 
-use super::catalogues::{CatalogueFile, Names, load};
+use super::catalogues::feed::{Feed, Piece};
+use super::catalogues::register::Register;
+use super::catalogues::{CatalogueFile, Names};
 use super::desk::{Reader, Seat, Stand, open};
 use super::roll::{Roller, Rolling};
 use super::tables::Tables;
 use super::{Chosen, Service, ServiceParts};
+use crate::own::Own;
+use crate::own::lines::{self, Line};
 
 /// Threads that read the history.
 const HISTORY_THREADS: usize = 2;
 /// History rolls in in larger pieces than a backlog: nobody waits for a part of it, and each roll takes two ticks.
 const HISTORY_CLOSE: Close = Close { messages: 1_000_000, ticks: 30 };
+/// A change of a catalogue, or of a table of one's own, rolls in when it is whole, and then at once.
+const WHOLE_CLOSE: Close = Close { messages: usize::MAX, ticks: u64::MAX };
 
 /// What services are told to do.
 #[derive(Clone, Debug, Default)]
 pub struct ServicesRun {
     /// Which run.
     pub chosen: Chosen,
-    /// The catalogues.
+    /// The catalogues that the configuration declares.
     pub catalogues: Vec<CatalogueFile>,
-    /// Those whose first column is a class, those that count most first.
-    pub types: Vec<CatalogueId>,
     /// How near to each other two surveys' objects are one, in arcseconds.
     pub associate_arcsec: f64,
     /// How many archived alerts wait before their light rows are rolled.
     pub light_rows: u64,
     /// How often what changed of the answers is written to tables; `None`: never.
     pub tables_every: Option<Duration>,
+    /// Services of one's own that run beside them.
+    pub own: Vec<Own>,
     /// Why none runs although some were asked for.
     pub left_out: Option<String>,
 }
@@ -52,12 +57,19 @@ impl ServicesRun {
     /// Leaves them out, for this reason.
     pub fn leave_out(&mut self, why: String) {
         (self.chosen, self.left_out) = (Chosen::default(), Some(why));
+        self.own.clear();
     }
 
     /// What is told where they were left out.
     #[must_use]
     pub fn none(&self) -> Option<Stand> {
         self.left_out.clone().map(|why| Stand { left_out: Some(why), ..Stand::default() })
+    }
+
+    /// The names of all that run.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.chosen.names().into_iter().chain(self.own.iter().map(|own| own.name().to_owned())).collect()
     }
 }
 
@@ -66,22 +78,29 @@ pub struct Services {
     run: ServicesRun,
     /// Who asks them.
     pub reader: Reader,
-    seats: Mutex<Vec<Option<(Seat, Vec<Row>)>>>,
+    /// What is known of the catalogues.
+    pub register: Register,
+    /// The archive's place.
+    pub archive: String,
+    seats: Mutex<Vec<Option<Seat>>>,
     history: Option<(History, Inlet<AlertBatch>)>,
     thread: Mutex<Option<JoinHandle<()>>>,
     outputs: Option<Outputs>,
     rolling: Mutex<Option<Rolling>>,
+    catalogues: Option<Inlet<Piece>>,
+    lines: Option<Inlet<Piece<Line>>>,
+    feeds: Mutex<Vec<Feed>>,
 }
 
 /// How long the tables of answers may take at the end; what is not published then is at the next start.
 const TABLES_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Services {
-    /// Reads the catalogues, and begins to read the history: all that the archive holds now. To be called when the archive is
-    /// fenced, and before anything new is read.
+    /// Begins to read the catalogues, and the history: all that the archive holds now. To be called when the archive is fenced,
+    /// and before anything new is read.
     ///
     /// # Errors
-    /// When a catalogue or the archive can't be read.
+    /// When the archive can't be read, or no thread can be had.
     pub fn start(
         run: &ServicesRun,
         archive: &Archive,
@@ -90,7 +109,7 @@ impl Services {
         routes: &Arc<Routes>,
     ) -> anyhow::Result<Self> {
         let replay = Replay::history(archive).context("the services can't read the archive")?;
-        let mut services = Self::over(run, replay, None, workers)?;
+        let mut services = Self::over(run, archive, (replay, None), workers)?;
         let knows = services.reader.clone();
         let outputs = run.tables_every.map(|every| {
             let (archive, committer, routes) = (archive.clone(), committer.clone(), Arc::clone(routes));
@@ -106,9 +125,14 @@ impl Services {
     /// tables: those are the archive's writer's.
     ///
     /// # Errors
-    /// When a catalogue can't be read, or no thread can be had.
-    pub fn over(run: &ServicesRun, replay: Replay, rate: Option<f64>, workers: usize) -> anyhow::Result<Self> {
-        let rows = if run.chosen.has(Service::Crossmatch) { load(&run.catalogues)? } else { Vec::new() };
+    /// When no thread can be had.
+    pub fn over(run: &ServicesRun, archive: &Archive, (replay, rate): (Replay, Option<f64>), workers: usize) -> anyhow::Result<Self> {
+        let register = Register::default();
+        let looked_up = run.chosen.has(Service::Crossmatch);
+        let feed = looked_up.then(|| Feed::start(run.catalogues.clone(), archive, &register)).transpose()?;
+        let (feed, catalogues) = feed.unzip();
+        let has_tables = run.own.iter().any(|own| !own.tables().is_empty());
+        let (tables, lines) = has_tables.then(|| lines::start(&run.own, &register)).transpose()?.unzip();
         let (history, thread) = if replay.rows() > 0 {
             tracing::info!(alerts = replay.rows(), "services read the archive's history, beside what comes now");
             let (history, inlet, thread) = History::start(replay, HISTORY_THREADS, rate)?;
@@ -116,13 +140,11 @@ impl Services {
         } else {
             (None, None)
         };
-        let (reader, seats) = open(workers, history.as_ref().map(|(history, _)| history.clone()));
-        let mut shares: Vec<Vec<Row>> = (0..workers).map(|_| Vec::new()).collect();
-        for (index, row) in rows.into_iter().enumerate() {
-            shares[index % workers].push(row);
-        }
-        let seats = Mutex::new(seats.into_iter().zip(shares).map(Some).collect());
-        Ok(Self { run: run.clone(), reader, seats, history, thread: Mutex::new(thread), outputs: None, rolling: Mutex::default() })
+        let (reader, seats) = open(workers, history.as_ref().map(|(history, _)| history.clone()), looked_up.then(|| register.clone()));
+        let seats = Mutex::new(seats.into_iter().map(Some).collect());
+        let (thread, run, archive) = (Mutex::new(thread), run.clone(), archive.place());
+        let feeds = Mutex::new(feed.into_iter().chain(tables).collect());
+        Ok(Self { run, reader, register, archive, seats, history, thread, catalogues, lines, feeds, outputs: None, rolling: Mutex::default() })
     }
 
     /// Rolls light rows from now on, once the history is known.
@@ -137,16 +159,25 @@ impl Services {
 
     /// A worker's parts.
     pub fn parts(&self, index: usize, budget: &Budget, yields: &Arc<dyn Fn() -> bool + Send + Sync>) -> ServiceParts {
-        let (seat, rows) = self.seats.lock().unwrap_or_else(PoisonError::into_inner)[index].take().expect("each worker is built once");
+        let seat = self.seats.lock().unwrap_or_else(PoisonError::into_inner)[index].take().expect("each worker is built once");
         let history = self.history.as_ref().map(|(_, inlet)| LateSeat {
             seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
             close: HISTORY_CLOSE,
             yields: yields.clone(),
         });
         let tables = self.outputs.as_ref().map(|outputs| Tables { seat: outputs.seat(index), names: self.names() });
-        let ServicesRun { chosen, types, associate_arcsec, .. } = &self.run;
-        let (chosen, types, associate_arcsec) = (chosen.clone(), types.as_slice().into(), *associate_arcsec);
-        ServiceParts { chosen, rows, types, associate_arcsec, history, seat, tables }
+        let catalogues = self.catalogues.as_ref().map(|inlet| LateSeat {
+            seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
+            close: WHOLE_CLOSE,
+            yields: yields.clone(),
+        });
+        let lines = self.lines.as_ref().map(|inlet| LateSeat {
+            seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
+            close: WHOLE_CLOSE,
+            yields: yields.clone(),
+        });
+        let ServicesRun { chosen, associate_arcsec, own, .. } = self.run.clone();
+        ServiceParts { chosen, associate_arcsec, history, catalogues, own, lines, seat, tables }
     }
 
     /// How far the answers and their tables are.
@@ -165,7 +196,12 @@ impl Services {
     /// What the catalogues are called.
     #[must_use]
     pub fn names(&self) -> Names {
-        Names::new(&self.run.catalogues, self.run.chosen.has(Service::Classify))
+        Names::new(&self.register, self.run.chosen.has(Service::Classify))
+    }
+
+    /// The services of one's own that run.
+    pub fn own(&self) -> impl Iterator<Item = &str> {
+        self.run.own.iter().map(Own::name)
     }
 
     /// Which run.
@@ -174,8 +210,9 @@ impl Services {
         &self.run.chosen
     }
 
-    /// Reads no more history, and rolls no more.
+    /// Reads no more history, and no more catalogues; rolls no more.
     pub fn stop(&self) {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(Feed::stop);
         if let Some(rolling) = self.rolling.lock().unwrap_or_else(PoisonError::into_inner).take() {
             rolling.stop();
         }

@@ -10,7 +10,6 @@ use differential_dataflow::trace::cursor::{BatchCursor, BatchVal, Cursor, cursor
 use differential_dataflow::trace::{Navigable, TraceReader};
 use fink_dataflow::Moment;
 use fink_dataflow::detection::{ObjectId, Point};
-use fink_operators::catalogue::CatalogueId;
 use fink_operators::classify::history::{Classes, classes};
 use fink_operators::crossmatch::sky::{cells, within_arcsec};
 use fink_operators::crossmatch::{Association, Place};
@@ -147,11 +146,10 @@ fn view(traces: &mut Traces, id: ObjectId, at: Moment, wanted: Curve) -> Option<
     if let Some(trace) = &mut traces.associations {
         values(trace, &[id], at, |_, association, _| associations.push(association.clone()));
     }
-    let types: &[CatalogueId] = &traces.types;
     let classes = traces.matches.as_mut().map(|trace| {
         let mut matches = Vec::new();
         values(trace, &[id], at, |_, found, _| matches.extend_from_slice(found));
-        classes(&summary.runs, &matches, types)
+        classes(&summary.runs, &matches)
     });
     let mut entries = Vec::new();
     if let (Curve::Whole, Some(trace)) = (wanted, &mut traces.entries) {
@@ -162,7 +160,7 @@ fn view(traces: &mut Traces, id: ObjectId, at: Moment, wanted: Curve) -> Option<
 }
 
 /// Calls `each` with all that these keys, which are in order, have at a Moment, and how often.
-fn values<K, Tr>(trace: &mut Tr, wanted: &[K], at: Moment, mut each: impl FnMut(&K, BatchVal<'_, Tr>, isize))
+pub(crate) fn values<K, Tr>(trace: &mut Tr, wanted: &[K], at: Moment, mut each: impl FnMut(&K, BatchVal<'_, Tr>, isize))
 where
     K: Ord,
     Tr: TraceReader<Time = Moment, Batch: Navigable>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::program::{archived, fink, json, kill, run, stop, timeless};
-use crate::reference::Reference;
+use crate::reference::{Reference, reference};
 
 /// Starts a process that says what it does to `NAME.log`.
 fn start(folder: &Path, name: &str, arguments: &[&str]) -> Child {
@@ -114,7 +114,7 @@ fn followers_answer_as_services_in_the_archives_process_do() {
         counts
     };
     assert_eq!(without(second_told), without(first_told.clone()));
-    let expected = archived(folder);
+    let expected = reference(&archived(folder), &[], 1.5);
     compare(folder, "services", &expected);
     compare(folder, "counts", &expected);
 

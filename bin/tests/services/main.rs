@@ -3,9 +3,11 @@
 
 #![allow(unreachable_pub, reason = "a test has no outside")]
 
+mod catalogs;
 mod follow;
 mod graph;
 mod kills;
+mod own;
 mod program;
 mod reference;
 mod rolls;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fink::services::views::{Counts, Object};
 use fink_dataflow::alerts::AlertBatch;
 use fink_dataflow::detection::{LightAlert, ObjectId, Real};
-use fink_operators::catalogue::{CatalogueId, Row};
+use fink_operators::catalogue::Row;
 use fink_operators::classify::history::classes;
 use fink_operators::crossmatch::sky::separation_arcsec;
 use fink_operators::crossmatch::{Association, Place, match_of};
@@ -21,7 +21,7 @@ pub struct Reference {
 }
 
 /// The answers of these batches, with these rows of catalogues.
-pub fn reference(batches: &[AlertBatch], rows: &[Row], types: &[CatalogueId], associate_arcsec: f64) -> Reference {
+pub fn reference(batches: &[AlertBatch], rows: &[Row], associate_arcsec: f64) -> Reference {
     let (mut alerts, mut counted) = (Vec::new(), BTreeMap::<(Option<i32>, Counter), isize>::new());
     for batch in batches {
         let (lit, unlit) = light_rows(batch);
@@ -29,7 +29,7 @@ pub fn reference(batches: &[AlertBatch], rows: &[Row], types: &[CatalogueId], as
         lit.iter().flat_map(counters).for_each(|counter| *counted.entry(counter).or_insert(0) += 1);
         alerts.extend(lit);
     }
-    let mut objects = objects(alerts, rows, types);
+    let mut objects = objects(alerts, rows);
     let places: Vec<_> = objects.values().filter_map(place).collect();
     for object in objects.values_mut() {
         let Some(own) = place(object) else { continue };
@@ -59,7 +59,7 @@ pub fn reference(batches: &[AlertBatch], rows: &[Row], types: &[CatalogueId], as
     Reference { objects, nights }
 }
 
-fn objects(alerts: Vec<LightAlert>, rows: &[Row], types: &[CatalogueId]) -> BTreeMap<ObjectId, Object> {
+fn objects(alerts: Vec<LightAlert>, rows: &[Row]) -> BTreeMap<ObjectId, Object> {
     let mut entries = BTreeMap::<ObjectId, BTreeSet<Entry>>::new();
     for alert in alerts {
         let object = entries.entry(alert.object).or_default();
@@ -73,7 +73,7 @@ fn objects(alerts: Vec<LightAlert>, rows: &[Row], types: &[CatalogueId]) -> BTre
         let place = place(&object);
         let mut matches: Vec<_> = place.iter().flat_map(|place| rows.iter().filter_map(move |row| match_of(place, row))).collect();
         matches.sort();
-        object.classes = Some(classes(&object.summary.runs, &matches, types));
+        object.classes = Some(classes(&object.summary.runs, &matches));
         (id, object)
     };
     entries.into_iter().map(one).collect()

@@ -4,12 +4,16 @@
 //! |---|---|
 //! | [`parquet`], [`csv`], [`fits`], [`votable`] | tables of each format, as Arrow batches |
 //! | [`angle`] | degrees and sexagesimal |
+//! | [`change`] | what a new version of a catalogue changes, row by row |
+//! | [`packed`] | rows as Parquet of our own, to be kept |
 //!
 //! Nothing here opens a file: who does hands the bytes over.
 
 pub mod angle;
+pub mod change;
 pub mod csv;
 pub mod fits;
+pub mod packed;
 pub mod parquet;
 pub mod votable;
 
@@ -25,9 +29,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::crossmatch::sky::moved;
 
-/// A catalogue's number, from the configuration.
+/// A catalogue's number. Those whose types are classes come first, and of these the one that counts most.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
-pub struct CatalogueId(pub u16);
+pub struct CatalogueId(u16);
+
+impl CatalogueId {
+    /// Numbers are below this.
+    pub const END: u16 = 1 << 15;
+
+    /// A catalogue whose types are classes: the lower its number, the more it counts.
+    #[must_use]
+    pub const fn typed(number: u16) -> Self {
+        Self(number % Self::END)
+    }
+
+    /// A catalogue that says nothing of classes.
+    #[must_use]
+    pub const fn untyped(number: u16) -> Self {
+        Self(Self::END + number % Self::END)
+    }
+
+    /// Whether its types are classes.
+    #[must_use]
+    pub const fn is_typed(self) -> bool {
+        self.0 < Self::END
+    }
+}
+
+impl std::fmt::Display for CatalogueId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
 
 /// How a catalogue's file is to be read.
 #[derive(Clone, Debug, PartialEq)]

@@ -60,14 +60,13 @@ impl Classes {
 
 /// The classes of an object's alerts, of which `runs` tells, where `matches` (by catalogue, nearest first) stand at its place.
 ///
-/// The type at an alert's place is the one that it carries, if that is known; else that of the nearest match in the first of
-/// `types` that has one; else whatever it carries.
+/// The type at an alert's place is the one that it carries, if that is known; else that of the nearest match in the first
+/// catalogue of types ([`CatalogueId::typed`]) whose nearest has one; else whatever it carries.
 #[must_use]
-pub fn classes(runs: &[Run], matches: &[Match], types: &[CatalogueId]) -> Classes {
-    let typed = types.iter().find_map(|id| {
-        let nearest = matches.iter().find(|m| m.catalogue == *id)?;
-        Some((nearest, nearest.carried.first()?)).filter(|(_, kind)| !kind.is_empty())
-    });
+pub fn classes(runs: &[Run], matches: &[Match]) -> Classes {
+    let nearest = matches.chunk_by(|a, b| a.catalogue == b.catalogue).map(|of_one| &of_one[0]);
+    let mut types = nearest.filter(|found| found.catalogue.is_typed());
+    let typed = types.find_map(|found| Some((found, found.carried.first()?)).filter(|(_, kind)| !kind.is_empty()));
     let mut history: Vec<(Change, Vec<(i32, u32)>)> = Vec::new();
     for run in runs {
         let carried = run.cdsxmatch.as_deref().unwrap_or(UNKNOWN);

@@ -20,7 +20,6 @@
 pub mod history;
 pub mod rules;
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
@@ -30,7 +29,6 @@ use fink_dataflow::detection::{ObjectId, SurveyId};
 use serde::{Deserialize, Serialize};
 use timely::progress::Timestamp;
 
-use crate::catalogue::CatalogueId;
 use crate::crossmatch::Match;
 use crate::objects::{ByObject, Summary};
 use history::{Classes, classes};
@@ -72,21 +70,16 @@ pub fn by_object<'s, T: Timestamp + Lattice + Ord>(matches: VecCollection<'s, T,
     )
 }
 
-/// Keeps the classes of all objects. `types`: the catalogues whose types are classes, those that count most first.
+/// Keeps the classes of all objects.
 pub fn classify<'s, T: Timestamp + Lattice + Ord>(
     summaries: &ByObject<'s, T, Summary>,
     matches: VecCollection<'s, T, (ObjectId, Match), isize>,
-    types: &[CatalogueId],
 ) -> Classified<'s, T> {
-    let types: Rc<[CatalogueId]> = types.into();
     let matches = by_object(matches);
-    let alone = {
-        let types = Rc::clone(&types);
-        summaries.clone().flat_map_ref(move |object, summary| Some((*object, classes(&summary.runs, &[], &types))))
-    };
+    let alone = summaries.clone().flat_map_ref(|object, summary| Some((*object, classes(&summary.runs, &[]))));
     // A match takes the place of what would have been without one.
-    let changed = summaries.clone().join_core(matches.clone(), move |object, summary, found| {
-        [(*object, classes(&summary.runs, found, &types), 1), (*object, classes(&summary.runs, &[], &types), -1)]
+    let changed = summaries.clone().join_core(matches.clone(), |object, summary, found| {
+        [(*object, classes(&summary.runs, found), 1), (*object, classes(&summary.runs, &[]), -1)]
     });
     let changed = changed.explode(|(object, classes, diff)| Some(((object, classes), diff)));
     Classified { matches, classes: alone.concat(changed).consolidate() }

@@ -39,7 +39,9 @@ enum Out {
     Counter(monitor::Counted),
 }
 
-const TYPES: [CatalogueId; 2] = [CatalogueId(7), CatalogueId(3)];
+/// Catalogues whose types are classes, the one that counts most first; and one that says nothing of them.
+const TYPES: [CatalogueId; 2] = [CatalogueId::typed(3), CatalogueId::typed(7)];
+const OTHER: CatalogueId = CatalogueId::untyped(0);
 const RADIUS_ARCSEC: f64 = 1.0;
 
 fn row(number: u32, near: u8, offset: (i8, i8), catalogue: u8, moves: bool) -> Row {
@@ -47,7 +49,7 @@ fn row(number: u32, near: u8, offset: (i8, i8), catalogue: u8, moves: bool) -> R
     let radius = [1.5, 60.0, 0.4][usize::from(catalogue % 3)];
     let motion = Motion { ra: Real(300.0), dec: Real(-200.0), mjd: Real(57_388.5) };
     Row {
-        catalogue: CatalogueId([3, 7, 9][usize::from(catalogue % 3)]),
+        catalogue: [TYPES[1], TYPES[0], OTHER][usize::from(catalogue % 3)],
         number,
         ra_deg: Real((ra + f64::from(offset.0) * 0.000_05).rem_euclid(360.0)),
         dec_deg: Real((dec + f64::from(offset.1) * 0.000_02).min(90.0)),
@@ -124,7 +126,7 @@ fn expected(alerts: &[LightAlert], rows: &[Row], raw: &[(LightAlert, isize)]) ->
             }
         }
         matches.sort();
-        let found = classes(&summary.runs, &matches, &TYPES);
+        let found = classes(&summary.runs, &matches);
         check(&found, alerts, *object);
         for change in &found.history {
             for (night, alerts) in &change.nights {
@@ -203,7 +205,7 @@ proptest! {
                 let summaries = objects(alerts).summaries;
                 let places = places(&summaries);
                 let found = matches(&places, rows.as_collection());
-                let classes = classify(&summaries, found.clone(), &TYPES).classes;
+                let classes = classify(&summaries, found.clone()).classes;
                 let per_class = counts(classes.clone()).map(Out::Counted);
                 let associated = associations(&places, RADIUS_ARCSEC).map(|(object, a)| Out::Association(object, a));
                 let classes = classes.map(|(object, classes)| Out::Classes(object, classes));

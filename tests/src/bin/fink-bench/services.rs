@@ -183,7 +183,7 @@ pub(crate) fn upto(arguments: &UptoArguments) {
                     found.clone().probe_with(&watch);
                     associations(&places, 1.0).probe_with(&watch);
                     if upto >= Upto::Classify {
-                        counts(classify(&summaries, found, &[CatalogueId(0)]).classes).probe_with(&watch);
+                        counts(classify(&summaries, found).classes).probe_with(&watch);
                     }
                 }
             }
@@ -195,7 +195,7 @@ pub(crate) fn upto(arguments: &UptoArguments) {
         let carried: Arc<[Box<str>]> = Arc::new(["RRAB".into()]);
         let row = |number: u32| {
             let (ra_deg, dec_deg) = (Real(dice.draw() * 360.0), Real((dice.draw() * 2.0 - 1.0).asin().to_degrees()));
-            let catalogue = CatalogueId((number % 4) as u16);
+            let catalogue = if number % 4 == 0 { CatalogueId::typed(0) } else { CatalogueId::untyped((number % 4) as u16) };
             Row { catalogue, number, ra_deg, dec_deg, radius_arcsec: Real32(1.5), motion: None, carried: Arc::clone(&carried) }
         };
         catalogue.activate().session(&catalogue_capability).give_iterator((0..rows).map(row).map(|row| (row, Moment::new(0, 0), 1)));
