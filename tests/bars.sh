@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules answers catalogs reads
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules answers catalogs reads)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -164,6 +164,20 @@ for name in "${names[@]}"; do
   fuzz)
     passes "fuzz: decoder, 10 minutes" "$CARGO_TARGET_DIR/release/fink-fuzz" --seconds 600
     passes "fuzz: envelope, 10 minutes" "$CARGO_TARGET_DIR/release/fink-fuzz" --seconds 600 --envelope
+    ;;
+  answers)
+    run answers answers
+    bar "50/s: an alert known to who asks, p99" "$(figure "$out/answers.txt" p99_ms)" 2000 ms
+    ;;
+  catalogs)
+    run catalogs catalogs
+    bar "VSX: from the command to the Moment that counts it" "$(figure "$out/catalogs.txt" loaded_s)" 10 s
+    bar "a changed row of a catalogue counts" "$(figure "$out/catalogs.txt" ticks)" 2 ticks
+    ;;
+  reads)
+    run reads reads
+    bar "500 requests/s over 1,000,000 detections: object, p99" "$(figure "$out/reads.txt" object_p99_ms)" 10 ms
+    bar "500 requests/s over 1,000,000 detections: cone, p99" "$(figure "$out/reads.txt" cone_p99_ms)" 10 ms
     ;;
   schedules)
     passes "30,000 random schedules, and 5,000 of the graph" env FINK_SEEDS=30000 FINK_GRAPH_SEEDS=5000 cargo test -q -p fink-tests --test schedules

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fink::services::catalogues::Names;
 use fink::services::catalogues::feed::Piece;
 use fink::services::catalogues::register::{CatalogueAnswer, Register};
-use fink::services::catalogues::Names;
 use fink::services::desk::{Lease, Reader, Seat, open};
 use fink::services::tables::Tables;
 use fink::services::views::{Curve, cone, counts, nights, object};
@@ -171,7 +171,8 @@ fn work(worker: &mut timely::worker::Worker, seat: (Seat, Tables), ticks: &[Tick
         let ((pieces, pieces_capability), changes) = scope.new_unordered_input::<(Piece, Arc<Claim>)>();
         let chosen = Chosen::of(Service::ALL.map(|(service, ..)| service));
         let (associate_arcsec, own) = (ASSOCIATE_ARCSEC, Vec::new());
-        let parts = ServiceParts { chosen, associate_arcsec, history: None, catalogues: None, own, lines: None, seat, tables: Some(tables) };
+        let parts =
+            ServiceParts { chosen, associate_arcsec, history: None, catalogues: None, own, lines: None, seat, tables: Some(tables) };
         let sources = Sources { decoded: vec![decoded], past: Some(history), catalogues: Some(changes), lines: None };
         let desk = services(scope, sources, parts);
         ((live, past, pieces), Some((live_capability, Some(past_capability), pieces_capability)), desk)
@@ -252,7 +253,6 @@ fn play(seed: u64, workers: usize) {
     let outputs = OutputsParts { archive: archive.clone(), committer: committer.clone(), routes, workers, complete };
     let options = OutputsOptions { every: Duration::ZERO, look: Duration::from_millis(2), ..OutputsOptions::default() };
     let outputs = Outputs::start(outputs, options).expect("started");
-    let tables = (0..workers).map(|index| Tables { seat: outputs.seat(index), names: Names::default() });
     let tables = (0..workers).map(|index| Tables { seat: outputs.seat(index), names: Names::default() });
     let seats: Mutex<Vec<_>> = Mutex::new(seats.into_iter().zip(tables.collect::<Vec<_>>()).map(Some).collect());
     let turn = Arc::new(AtomicUsize::new(0));

@@ -187,7 +187,7 @@ pub fn expected(all: &Reference) -> BTreeMap<String, Held> {
         for found in &classes.matches {
             let carried: Vec<String> = found.carried.iter().map(ToString::to_string).collect();
             let row = json!({
-                "survey": survey_name, "objectId": id, "catalogue": found.catalogue.0.to_string(), "row": found.number,
+                "survey": survey_name, "objectId": id, "catalogue": found.catalogue.to_string(), "row": found.number,
                 "separation_arcsec": real(found.separation_arcsec), "carried": carried,
             });
             give("matches", row, 1);
@@ -196,7 +196,7 @@ pub fn expected(all: &Reference) -> BTreeMap<String, Held> {
             let row = json!({
                 "survey": survey_name, "objectId": id, "since_mjd_tai": real(change.mjd_tai), "alert": change.alert,
                 "class": &*change.class(), "rule": format!("{:?}", change.rule).to_lowercase(),
-                "catalogue": change.row.map(|(catalogue, _)| catalogue.0.to_string()), "row": change.row.map(|(_, number)| number),
+                "catalogue": change.row.map(|(catalogue, _)| catalogue.to_string()), "row": change.row.map(|(_, number)| number),
                 "current": index + 1 == classes.history.len(),
             });
             give("classes", row, 1);

@@ -3,6 +3,7 @@
 //! Everything it starts (Kafka, HDFS, the program itself) is real, and ends with it. Build with `--release`, and the
 //! program too: `cargo build --release -p fink -p fink-tests`.
 
+mod answers;
 mod cluster;
 mod epochs;
 mod follow;
@@ -60,6 +61,12 @@ enum Mode {
     Services(services::ServicesArguments),
     /// A restart over ten million archived alerts: when live alerts are answered for, and when all are
     Hydration(hydration::HydrationArguments),
+    /// A stream from Kafka: how soon answers know an alert
+    Answers(answers::AnswersArguments),
+    /// A large catalogue loaded, and rows of another changed, while services run
+    Catalogs(answers::CatalogsArguments),
+    /// Objects and cones asked for at a steady rate while alerts come in
+    Reads(answers::ReadsArguments),
     /// The services up to one of them, in this process
     #[command(hide = true)]
     ServicesUpto(services::UptoArguments),
@@ -86,6 +93,9 @@ fn main() {
         Mode::Fill(arguments) => path::fill(&arguments),
         Mode::Epochs(arguments) => epochs::epochs(&arguments),
         Mode::Cluster(arguments) => cluster::cluster(&arguments),
+        Mode::Answers(arguments) => answers::answers(&arguments),
+        Mode::Catalogs(arguments) => answers::catalogs(&arguments),
+        Mode::Reads(arguments) => answers::reads(&arguments),
         Mode::Services(arguments) => services::run(&arguments),
         Mode::Hydration(arguments) => hydration::run(&arguments),
         Mode::ServicesUpto(arguments) => services::upto(&arguments),
