@@ -335,7 +335,8 @@ mod tests {
             // What was begun is ended.
             for _ in 0..3 {
                 (0..3).for_each(|source| play.step(&Step::Follow(source)));
-                (0..3).filter(|source| play.open[*source].is_some()).for_each(|s| play.step(&Step::Come(s, 1, Part::Last)));
+                let open: Vec<usize> = (0..3).filter(|source| play.open[*source].is_some()).collect();
+                open.into_iter().for_each(|source| play.step(&Step::Come(source, 1, Part::Last)));
                 play.step(&Step::Tick);
             }
             // Left alone, every source asks, and what was entered becomes part of the live answer.

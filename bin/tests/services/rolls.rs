@@ -119,12 +119,12 @@ impl World {
             ControlFlow::Continue(())
         };
         replay.run(2, take).expect("read");
-        (reference(&batches, &[], &[], 1.5), tables, rows)
+        (reference(&batches, &[], 1.5), tables, rows)
     }
 
     fn check(&self, offsets: impl Iterator<Item = usize>) {
         let expected: Vec<AlertBatch> = offsets.map(|offset| self.alerts[offset].clone()).collect();
-        assert_eq!(self.history().0, reference(&expected, &[], &[], 1.5));
+        assert_eq!(self.history().0, reference(&expected, &[], 1.5));
     }
 }
 

@@ -245,7 +245,8 @@ pub(crate) fn catalogs(arguments: &CatalogsArguments) {
         }
     });
     let began = Instant::now();
-    let add = [&["catalog", "add", name, &file.to_string_lossy(), "--radius", "1.5", "--classes"], &columns[..], &at].concat();
+    let place = file.to_string_lossy();
+    let add = [&["catalog", "add", name, &place, "--radius", "1.5", "--classes"], &columns[..], &at].concat();
     let said = command(&add);
     let loaded_s = began.elapsed().as_secs_f64();
     print!("{said}");
