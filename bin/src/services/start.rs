@@ -144,7 +144,20 @@ impl Services {
         let seats = Mutex::new(seats.into_iter().map(Some).collect());
         let (thread, run, archive) = (Mutex::new(thread), run.clone(), archive.place());
         let feeds = Mutex::new(feed.into_iter().chain(tables).collect());
-        Ok(Self { run, reader, register, archive, seats, history, thread, catalogues, lines, feeds, outputs: None, rolling: Mutex::default() })
+        Ok(Self {
+            run,
+            reader,
+            register,
+            archive,
+            seats,
+            history,
+            thread,
+            catalogues,
+            lines,
+            feeds,
+            outputs: None,
+            rolling: Mutex::default(),
+        })
     }
 
     /// Rolls light rows from now on, once the history is known.

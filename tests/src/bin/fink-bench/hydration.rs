@@ -54,7 +54,8 @@ pub(crate) fn run(arguments: &HydrationArguments) {
         bytes as f64 / f64::from(alerts)
     );
     let fink = Fink::new(folder.path(), &["start", "archive", "services", "--simulator", "--rate", &arguments.rate.to_string()]);
-    let mut run = fink.with(&["--archive", &place.to_string_lossy(), "--workers", &arguments.workers.to_string()]).start();
+    // Whoever wrote it is this very process, which lives on.
+    let mut run = fink.with(&["--archive", &place.to_string_lossy(), "--workers", &arguments.workers.to_string(), "--take-over"]).start();
     let began = Instant::now();
     // The generator's nights are older than the simulator's: the last is the live one's.
     let live = || {
