@@ -328,6 +328,9 @@ fn simulator(args: &StartArgs, configured: &Configured) -> anyhow::Result<ExitCo
         sent.sent as f64 / seconds,
         HumanBytes((sent.bytes as f64 / seconds) as u64)
     );
+    if sent.unplaced > 0 {
+        println!("{} of them Kafka says to have from an earlier try, and not where: count what the topic holds", sent.unplaced);
+    }
     if let Some(truth) = &run.options.truth {
         println!("the truth is in {}; `fink simulator score {}` compares an archive with it", truth.display(), truth.display());
     }

@@ -7,7 +7,7 @@
 //! | `harm` | text | empty, `garbled` or `truncated`: what was done to the bytes |
 //! | `edition` | int | 1, or 2 after a change of schema |
 //! | `late_s` | double | how much later than due it was sent on purpose, seconds |
-//! | `topic`, `partition`, `offset` | text, int, long | where Kafka confirmed it; null: it never did |
+//! | `topic`, `partition`, `offset` | text, int, long | where Kafka confirmed it; null: it did not, or did not say where |
 //! | `sent_ms` | long | when it was given to Kafka's client, ms since 1970 UTC |
 //! | `alert_id` | long | `candid` or `diaSourceId` |
 //! | `object` | text | `objectId`, or `diaObjectId` or `ssObjectId` in digits |

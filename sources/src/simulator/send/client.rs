@@ -19,6 +19,8 @@ use crate::simulator::truth::Row;
 
 /// The largest message that is sent, and that topics created here take.
 const MESSAGE_BYTES_MAX: &str = "20971520";
+/// Between two looks for a new topic.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a stop waits for what is under way.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -55,7 +57,9 @@ impl Client {
         let settings = settings(options)?;
         let counts = Counts(Arc::new(Counted { keep: options.truth.is_some(), ..Counted::default() }));
         let producer: BaseProducer<Counts> = settings.create_with_context(counts)?;
+        let begin = Instant::now();
         let partitions = prepare(&settings, &producer, options)?;
+        answers(&producer, &options.topic, partitions, options.patience.saturating_sub(begin.elapsed()))?;
         Ok(Self { producer, partitions, begin: Instant::now() })
     }
 
@@ -74,6 +78,7 @@ impl Client {
         let counts = &self.producer.context().0;
         Summary {
             sent: counts.sent.load(Ordering::Relaxed),
+            unplaced: counts.unplaced.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
             bytes: counts.bytes.load(Ordering::Relaxed),
             seconds: self.begin.elapsed().as_secs_f64(),
@@ -131,8 +136,28 @@ fn prepare(settings: &ClientConfig, producer: &BaseProducer<Counts>, options: &S
         if options.partitions.is_none() || begin.elapsed() > options.patience {
             return Err(SendError::NoTopic(options.topic.clone()));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(LOOK);
     }
+}
+
+/// Waits until each partition answers where it stands: its leader has it then.
+///
+/// Metadata name a leader before it has a new partition. It refuses a message that comes then and takes the next, from whose
+/// number on it counts; when the first is sent again, it says that it has it already, and the client believes it: it is lost.
+fn answers(producer: &BaseProducer<Counts>, topic: &str, partitions: i32, patience: Duration) -> Result<(), SendError> {
+    let begin = Instant::now();
+    for partition in 0..partitions {
+        loop {
+            let left = patience.saturating_sub(begin.elapsed());
+            match producer.client().fetch_watermarks(topic, partition, left.clamp(LOOK, Duration::from_secs(2))) {
+                Ok(_) => break,
+                Err(error) if left.is_zero() => return Err(error.into()),
+                Err(error) => debug!(%error, partition, "waits for a partition's leader"),
+            }
+            std::thread::sleep(LOOK.min(left));
+        }
+    }
+    Ok(())
 }
 
 /// Counts deliveries as the client reports them.
@@ -142,6 +167,7 @@ pub(super) struct Counts(Arc<Counted>);
 #[derive(Default)]
 struct Counted {
     sent: AtomicU64,
+    unplaced: AtomicU64,
     failed: AtomicU64,
     bytes: AtomicU64,
     error: Mutex<Option<String>>,
@@ -181,7 +207,8 @@ impl ProducerContext for Counts {
             Ok(message) => {
                 self.0.sent.fetch_add(1, Ordering::Relaxed);
                 self.0.bytes.fetch_add(message.payload_len() as u64, Ordering::Relaxed);
-                row.place = Some((message.partition(), message.offset()));
+                row.place = (message.offset() >= 0).then(|| (message.partition(), message.offset()));
+                self.0.unplaced.fetch_add(u64::from(row.place.is_none()), Ordering::Relaxed);
                 self.keep(row);
             }
             Err((error, _)) => self.failed(error, row),

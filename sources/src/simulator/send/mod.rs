@@ -113,6 +113,8 @@ impl SendOptions {
 pub struct Summary {
     /// Messages that Kafka confirmed.
     pub sent: u64,
+    /// Those of them that it says to have from an earlier try, and not where.
+    pub unplaced: u64,
     /// Messages that it did not take.
     pub failed: u64,
     /// Bytes of the messages that it confirmed.
