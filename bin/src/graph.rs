@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use fink_dataflow::Moment;
 use fink_dataflow::beats::{End, Pace, Seat, beats, live};
-use fink_dataflow::late::{LateSeat, late};
+use fink_dataflow::late::{LateSeat, Lates};
 use fink_dataflow::ports::Inlet;
 use fink_dataflow::ticks::Ticks;
 use fink_operators::decode::SchemaBook;
@@ -34,7 +34,7 @@ use fink_sinks::archive::operator::archive;
 use fink_sinks::archive::writer::WriterHandle;
 use fink_sinks::outputs::Durable;
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Probe};
+use timely::dataflow::operators::{ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
 use crate::services::desk::Desk;
@@ -89,38 +89,25 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
 
         let messages = live(scope, beats.clone(), seat);
         let decoded = decode(messages, book.clone()).probe_with(&closed);
-        let (mut all_decoded, mut all_asks) = (vec![decoded.clone()], Vec::new());
+        let mut all_decoded = vec![decoded.clone()];
         archive(decoded, writer).probe_with(&durable);
 
+        let mut lates = Lates::new(scope, beats, left.clone());
         for (seat, writer) in sources {
-            let (messages, asks) = late(scope, beats.clone(), seat);
-            let decoded = decode(messages.probe_with(&left), book.clone());
+            let decoded = decode(lates.draw(seat), book.clone());
             all_decoded.push(decoded.clone());
             archive(decoded, writer).probe_with(&durable);
-            all_asks.push(asks);
         }
 
         let seat_of = |parts: &ServiceParts| parts.tables.as_ref().map(|tables| tables.seat.clone());
         let watch = chosen.as_ref().and_then(seat_of).map(|seat| seat.durable(durable.clone()));
         let desk = chosen.map(|mut parts| {
-            let history = parts.history.take().map(|seat| {
-                let (history, asks) = late(scope, beats.clone(), seat);
-                all_asks.push(asks);
-                history.probe_with(&left)
-            });
-            let catalogues = parts.catalogues.take().map(|seat| {
-                let (pieces, asks) = late(scope, beats.clone(), seat);
-                all_asks.push(asks);
-                pieces.probe_with(&left)
-            });
-            let lines = parts.lines.take().map(|seat| {
-                let (lines, asks) = late(scope, beats.clone(), seat);
-                all_asks.push(asks);
-                lines.probe_with(&left)
-            });
+            let history = parts.history.take().map(|seat| lates.draw(seat));
+            let catalogues = parts.catalogues.take().map(|seat| lates.draw(seat));
+            let lines = parts.lines.take().map(|seat| lates.draw(seat));
             services(scope, Sources { decoded: all_decoded, past: history, catalogues, lines }, parts)
         });
-        scope.concatenate(all_asks).connect_loop(asking);
+        lates.asks().connect_loop(asking);
         Probes { live: closed, late: left, durable, desk, watch }
     })
 }

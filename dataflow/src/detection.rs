@@ -218,6 +218,18 @@ pub enum Kind {
     Forced,
 }
 
+impl Kind {
+    /// The word that tables and answers have for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Detection => "detection",
+            Self::Limit => "limit",
+            Self::Forced => "forced",
+        }
+    }
+}
+
 /// What the numbers of a point mean.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
 pub enum Unit {

@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::{Scope, StreamVec};
+use timely::dataflow::operators::{Capability, Concatenate, Probe};
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 
 use crate::beats::{Draw, Given, Seat};
 use crate::budget::{Budget, Claim};
@@ -75,7 +75,7 @@ struct Stand {
     /// Whether anything was entered, or waited and could not be, since the last beat.
     busy: bool,
     /// Whether more is to come of what must be in this epoch.
-    whole: bool,
+    unfinished: bool,
     /// Whether the epoch was closed meanwhile.
     leaving: bool,
 }
@@ -83,7 +83,7 @@ struct Stand {
 impl Stand {
     fn new(close: Close) -> Self {
         let now = Moment::new(1, 0);
-        Self { close, now, live_epoch: 0, opened: None, sent: 0, asked: false, busy: false, whole: false, leaving: false }
+        Self { close, now, live_epoch: 0, opened: None, sent: 0, asked: false, busy: false, unfinished: false, leaving: false }
     }
 
     /// Follows a beat. Returns whether to ask that the epoch be closed: nothing came for a whole tick.
@@ -91,7 +91,7 @@ impl Stand {
         let Self { now, .. } = self;
         debug_assert!(now.epoch == beat.now.epoch + 1 || now.epoch == beat.now.epoch + 2, "{now} at the beat of {}", beat.now);
         if beat.close && now.epoch == beat.now.epoch + 1 {
-            if self.whole {
+            if self.unfinished {
                 self.leaving = true;
             } else {
                 self.leave();
@@ -102,7 +102,7 @@ impl Stand {
         self.now.tick = self.now.tick.max(beat.now.tick);
         self.live_epoch = beat.now.epoch;
         let idle = ticked && !std::mem::take(&mut self.busy);
-        idle && self.sent > 0 && !self.whole && self.ask()
+        idle && self.sent > 0 && !self.unfinished && self.ask()
     }
 
     /// Goes to the next epoch.
@@ -113,7 +113,7 @@ impl Stand {
 
     /// Whether something may be entered now.
     fn may_enter(&self) -> bool {
-        self.now.tick > 0 && self.now.epoch == self.live_epoch + 1 && (!self.asked || self.whole)
+        self.now.tick > 0 && self.now.epoch == self.live_epoch + 1 && (!self.asked || self.unfinished)
     }
 
     /// So many messages were entered, the last of which are such a part. Returns whether to ask that the epoch be closed.
@@ -122,16 +122,16 @@ impl Stand {
         self.sent += messages.max(1);
         self.busy = true;
         match part {
-            Part::More => self.whole = true,
-            Part::Last => self.whole = false,
+            Part::More => self.unfinished = true,
+            Part::Last => self.unfinished = false,
             Part::Alone => {}
         }
-        if self.leaving && !self.whole {
+        if self.leaving && !self.unfinished {
             self.leave();
             return false;
         }
         let enough = self.sent >= self.close.messages || self.now.tick - opened >= self.close.ticks;
-        !self.whole && (part == Part::Last || enough) && self.ask()
+        !self.unfinished && (part == Part::Last || enough) && self.ask()
     }
 
     /// Asks, once an epoch.
@@ -191,6 +191,35 @@ pub fn late<'s, C: Load>(
         }
     });
     (stream, epochs)
+}
+
+/// The late sources of a graph.
+pub struct Lates<'s> {
+    scope: Scope<'s, Moment>,
+    beats: StreamVec<'s, Moment, Beat>,
+    left: ProbeHandle<Moment>,
+    asks: Vec<StreamVec<'s, Moment, u32>>,
+}
+
+impl<'s> Lates<'s> {
+    /// None yet. `left` will stand on all of their streams.
+    #[must_use]
+    pub fn new(scope: Scope<'s, Moment>, beats: StreamVec<'s, Moment, Beat>, left: ProbeHandle<Moment>) -> Self {
+        Self { scope, beats, left, asks: Vec::new() }
+    }
+
+    /// One more: what it enters, see [`late`].
+    pub fn draw<C: Load>(&mut self, seat: LateSeat<impl Inlet<C> + 'static>) -> StreamVec<'s, Moment, (C, Arc<Claim>)> {
+        let (entered, asks) = late(self.scope, self.beats.clone(), seat);
+        self.asks.push(asks);
+        entered.probe_with(&self.left)
+    }
+
+    /// The epochs that any of them asks to close.
+    #[must_use]
+    pub fn asks(self) -> StreamVec<'s, Moment, u32> {
+        self.scope.concatenate(self.asks)
+    }
 }
 
 /// How a late operator draws: turn by turn, and live data first.

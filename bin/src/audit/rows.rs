@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use fink_dataflow::table::Archive;
 use fink_dataflow::table::entry::DataFile;
 use fink_dataflow::table::light;
-use fink_dataflow::table::marks::{is_output, marked};
+use fink_dataflow::table::marks::{REJECTS, is_output, marked};
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::wait;
 use fink_dataflow::{Intervals, Log};
@@ -67,7 +67,7 @@ impl Rows {
             return Ok(());
         }
         let names = names(&table.schema);
-        let logs = if table.name.as_ref() == "rejects" { &mut self.rejects } else { &mut self.alerts };
+        let logs = if table.name.as_ref() == REJECTS { &mut self.rejects } else { &mut self.alerts };
         for files in table.files.chunks(AT_A_TIME) {
             let reads: Vec<_> =
                 files.iter().map(|file| columns(archive.clone(), table.name.to_string(), file.clone(), names.clone())).collect();

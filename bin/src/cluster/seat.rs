@@ -68,22 +68,12 @@ impl Seated {
         session: &Session,
     ) -> anyhow::Result<Option<Option<(Mesh, Crew)>>> {
         let Some(mut joined) = joined else { return Ok(Some(None)) };
-        Ok(match keep {
-            Keep::Here(committer) => {
-                if joined.lead(begin, session)? {
-                    Some(Some(joined.serve(committer.clone(), routes.clone())?))
-                } else {
-                    None
-                }
-            }
-            Keep::Elsewhere(deputy) => {
-                if joined.ready(session)? {
-                    Some(Some(joined.obey(deputy.clone())?))
-                } else {
-                    None
-                }
-            }
-        })
+        let connected = match keep {
+            Keep::Here(committer) if joined.lead(begin, session)? => joined.serve(committer.clone(), routes.clone())?,
+            Keep::Elsewhere(deputy) if joined.ready(session)? => joined.obey(deputy.clone())?,
+            _ => return Ok(None),
+        };
+        Ok(Some(Some(connected)))
     }
 
     /// The connections, for [`Seated::go`].

@@ -68,11 +68,7 @@ struct AddArgs {
     /// Its file: .parquet, .csv, .fits or .vot
     file: PathBuf,
     #[command(flatten)]
-    reading: ReadingArgs,
-    #[command(flatten)]
-    archive: ArchiveArgs,
-    #[command(flatten)]
-    wait: WaitArgs,
+    how: DeclareArgs,
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +77,13 @@ struct UpdateArgs {
     name: String,
     /// Its new version [default: the file that it was read from]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    how: DeclareArgs,
+}
+
+/// How a catalogue is declared, the first time and later.
+#[derive(Debug, Args)]
+struct DeclareArgs {
     #[command(flatten)]
     reading: ReadingArgs,
     #[command(flatten)]
@@ -192,13 +195,11 @@ impl ReadingArgs {
 /// When a file or the archive can't be read, or there is no such catalogue.
 pub fn run(args: &CatalogArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
-        What::Add(AddArgs { name, file, reading, archive, wait }) => {
+        What::Add(AddArgs { name, file, how }) => {
             named(name)?;
-            change(archive, wait, &Change { name, add: true, file: Some(file), reading })
+            change(how, name, Some(file), true)
         }
-        What::Update(UpdateArgs { name, file, reading, archive, wait }) => {
-            change(archive, wait, &Change { name, add: false, file: file.as_deref(), reading })
-        }
+        What::Update(UpdateArgs { name, file, how }) => change(how, name, file.as_deref(), false),
         What::Remove(args) => remove(args),
         What::List(args) => list(args),
     }
@@ -218,14 +219,6 @@ fn open(args: &ArchiveArgs) -> anyhow::Result<(Configured, Declarations, String)
     Ok((configured, Declarations::of(&archive), archive.place()))
 }
 
-/// What is added or updated.
-struct Change<'a> {
-    name: &'a str,
-    add: bool,
-    file: Option<&'a Path>,
-    reading: &'a ReadingArgs,
-}
-
 /// The declared catalogue of this name.
 fn find<'d>(declaration: &'d Declaration, configured: &Configured, name: &str) -> anyhow::Result<&'d Declared> {
     declaration.find(name).with_context(|| {
@@ -238,20 +231,21 @@ fn find<'d>(declaration: &'d Declaration, configured: &Configured, name: &str) -
     })
 }
 
-fn change(archive: &ArchiveArgs, wait: &WaitArgs, change: &Change<'_>) -> anyhow::Result<ExitCode> {
+/// Declares a catalogue: adds it, or updates the one of this name.
+fn change(how: &DeclareArgs, name: &str, file: Option<&Path>, add: bool) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    let DeclareArgs { reading, archive, wait } = how;
     let (configured, declarations, place) = open(archive)?;
-    let Change { name, add, file, reading } = change;
     loop {
         let last = declarations.last()?;
-        let before = if *add { None } else { Some(find(&last, &configured, name)?) };
-        if *add && last.find(name).is_some() {
+        let before = if add { None } else { Some(find(&last, &configured, name)?) };
+        if add && last.find(name).is_some() {
             bail!("there is a catalogue `{name}` already: fink catalog update {name} FILE");
         }
-        if *add && configured.config.services.catalogues.iter().flatten().any(|(own, _)| own == name) {
+        if add && configured.config.services.catalogues.iter().flatten().any(|(own, _)| own == name) {
             bail!("the catalogue `{name}` is declared in fink.toml: remove it there first, or take another name");
         }
-        let (section, classes) = reading.over(before, *file)?;
+        let (section, classes) = reading.over(before, file)?;
         let described = catalogue_file(CatalogueId::default(), name, &section).map_err(|what| anyhow::anyhow!("{name}: {what}"))?;
         let found = described.read()?;
         if found.rows.is_empty() {
@@ -269,7 +263,7 @@ fn change(archive: &ArchiveArgs, wait: &WaitArgs, change: &Change<'_>) -> anyhow
             println!("{name}: {} rows, nothing changed", HumanCount(declared.rows));
             return Ok(ExitCode::SUCCESS);
         }
-        let word = if *add { "add" } else { "update" };
+        let word = if add { "add" } else { "update" };
         if declarations.put(&last, next, &format!("{word} {name}"))? {
             let without = if declared.without_place > 0 {
                 format!(", {} without a place", HumanCount(declared.without_place))

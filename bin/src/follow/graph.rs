@@ -17,13 +17,13 @@
 use fink_dataflow::Moment;
 use fink_dataflow::alerts::Decoded;
 use fink_dataflow::beats::{End, Pace, Seat, beats, live};
-use fink_dataflow::late::late;
+use fink_dataflow::late::Lates;
 use fink_dataflow::ticks::Ticks;
 use fink_sources::archive::follow::{Added, Following};
 use fink_sources::queue::Inlet;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
-use timely::dataflow::operators::{Concatenate, ConnectLoop, Feedback, Inspect, Probe};
+use timely::dataflow::operators::{ConnectLoop, Feedback, Inspect, Probe};
 use timely::worker::Worker;
 
 use crate::services::desk::Desk;
@@ -69,24 +69,12 @@ pub fn build(worker: &mut Worker, parts: Parts) -> Probes {
         let alerts =
             added.map(|(added, claim)| Decoded { alerts: added.alerts, claims: vec![claim], ..Decoded::default() }).probe_with(&closed);
 
-        let mut all_asks = Vec::new();
-        let history = chosen.history.take().map(|seat| {
-            let (history, asks) = late(scope, beats.clone(), seat);
-            all_asks.push(asks);
-            history.probe_with(&left)
-        });
-        let catalogues = chosen.catalogues.take().map(|seat| {
-            let (pieces, asks) = late(scope, beats.clone(), seat);
-            all_asks.push(asks);
-            pieces.probe_with(&left)
-        });
-        let lines = chosen.lines.take().map(|seat| {
-            let (lines, asks) = late(scope, beats.clone(), seat);
-            all_asks.push(asks);
-            lines.probe_with(&left)
-        });
+        let mut lates = Lates::new(scope, beats, left);
+        let history = chosen.history.take().map(|seat| lates.draw(seat));
+        let catalogues = chosen.catalogues.take().map(|seat| lates.draw(seat));
+        let lines = chosen.lines.take().map(|seat| lates.draw(seat));
         let desk = services(scope, Sources { decoded: vec![alerts], past: history, catalogues, lines }, chosen);
-        scope.concatenate(all_asks).connect_loop(asking);
+        lates.asks().connect_loop(asking);
         Probes { live: closed, desk }
     })
 }

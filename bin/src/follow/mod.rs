@@ -49,11 +49,7 @@ pub fn run_services(run: &FollowRun, session: &Session) -> anyhow::Result<Figure
         tracing::debug!(%error, "runs with the archive's priority");
     }
     let began = Instant::now();
-    let board = Board::default();
-    // Answers are of no use if nobody can ask.
-    let address = run.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let server = Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"))?;
-    session.serve(server.address(), &run.services.names());
+    let (board, server) = listen(run, session)?;
     let over = || session.stopping() || run.after.is_some_and(|after| began.elapsed() >= after);
     let tell = |figures: &Figures| {
         session.report(figures);
@@ -104,10 +100,7 @@ pub fn run_replay(
     done: impl FnOnce(u64, Duration, SocketAddr),
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let board = Board::default();
-    let address = run.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let server = Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"))?;
-    session.serve(server.address(), &run.services.chosen.names());
+    let (board, server) = listen(run, session)?;
     let running = Running::start(run, (replay, rate), None, Moment::default())?;
     board.answer_by(Some(&running.services));
     let (mut done, mut reported) = (Some(done), None::<Instant>);
@@ -135,6 +128,15 @@ pub fn run_replay(
     running.stop()?;
     drop(server);
     failed.map_or(Ok(()), |why| Err(anyhow!("the archive can't be read: {why}")))
+}
+
+/// Begins to answer, at a port that is free where none was named: answers are of no use if nobody can ask.
+fn listen(run: &FollowRun, session: &Session) -> anyhow::Result<(Board, Server)> {
+    let board = Board::default();
+    let address = run.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let server = Server::start(address, routes(board.clone())).with_context(|| format!("can't listen at {address}"))?;
+    session.serve(server.address(), &run.services.names());
+    Ok((board, server))
 }
 
 /// Opens the archive; waits for one where there is none yet. `None`: it was asked to stop meanwhile.

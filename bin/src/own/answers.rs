@@ -2,39 +2,34 @@
 
 use std::sync::Arc;
 
-use differential_dataflow::trace::TraceReader;
 use differential_dataflow::{ExchangeData, VecCollection};
 use fink_dataflow::Moment;
 use serde::Serialize;
 use serde_json::Value;
 use timely::dataflow::ProbeHandle;
-use timely::progress::Antichain;
 
 use crate::services::Trace;
-use crate::services::desk::{Lease, Reader, Unready};
+use crate::services::desk::{Lease, Reader, Unready, forget};
 use crate::services::views::values;
 
 /// The answers of a service.
 pub struct Answers<'s> {
     kept: Box<dyn Kept>,
     attach: Box<dyn FnOnce(&ProbeHandle<Moment>) + 's>,
-    updates: Box<dyn FnOnce() -> VecCollection<'s, Moment, (String, String), isize> + 's>,
 }
 
 impl<'s> Answers<'s> {
     /// Answers by key: who asks for a key is told all that the collection holds of it then, as JSON.
     #[must_use]
     pub fn by_key<A: ExchangeData + Serialize>(answers: VecCollection<'s, Moment, (String, A), isize>) -> Self {
-        let arranged = answers.clone().arrange_by_key_named("own answers by key");
+        let arranged = answers.arrange_by_key_named("own answers by key");
         let stream = arranged.stream;
-        let json = |(key, answer): (String, A)| (key, serde_json::to_string(&answer).unwrap_or_else(|error| error.to_string()));
         Self {
             kept: Box::new(ByKey(arranged.trace)),
             attach: Box::new(move |probe| {
                 use timely::dataflow::operators::Probe;
                 stream.probe_with(probe);
             }),
-            updates: Box::new(move || answers.map(json)),
         }
     }
 
@@ -42,12 +37,6 @@ impl<'s> Answers<'s> {
     pub(crate) fn kept(self, probe: &ProbeHandle<Moment>) -> Box<dyn Kept> {
         (self.attach)(probe);
         self.kept
-    }
-
-    /// The answers as they come and go, each as its key and its JSON: for whoever writes them as a table.
-    #[must_use]
-    pub fn updates(self) -> VecCollection<'s, Moment, (String, String), isize> {
-        (self.updates)()
     }
 }
 
@@ -73,9 +62,7 @@ impl<A: ExchangeData + Serialize> Kept for ByKey<A> {
     }
 
     fn forget(&mut self, since: Moment) {
-        let since = Antichain::from_elem(since);
-        self.0.set_logical_compaction(since.borrow());
-        self.0.set_physical_compaction(since.borrow());
+        forget(&mut self.0, since);
     }
 }
 

@@ -29,7 +29,6 @@ pub fn start(services: &[Own], register: &Register) -> std::io::Result<(Feed, In
     let name = |own: &Own, (table, file): &(String, PathBuf)| (format!("table {table} of {}", own.name()), file.clone());
     let files = services.iter().flat_map(|own| own.tables().iter().map(move |table| name(own, table)));
     let mut tables: Vec<Table> = (0..).zip(files).map(|(number, (name, file))| Table::new(number, name, file)).collect();
-    register.awaits(WHOSE);
     register.expect(WHOSE, tables.iter().map(|table| table.name.clone()));
     let register = register.clone();
     Feed::run("tables", move |handing| {

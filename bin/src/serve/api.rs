@@ -122,7 +122,7 @@ async fn patiently<A: Serialize>(answer: impl Future<Output = Result<Answer<A>, 
 
 impl Board {
     /// Whom to ask about what a service knows.
-    fn desk(&self, service: Service) -> Result<Desk, Failure> {
+    fn desk(&self, service: Service) -> Result<Arc<Desk>, Failure> {
         let none =
             "no services run here: start them beside it, `fink start services --archive ...`, or in it, `fink start archive services`";
         let asked = self.services.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();

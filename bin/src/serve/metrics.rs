@@ -69,8 +69,6 @@ pub(super) fn text(figures: &Figures) -> String {
             let failed = plain(tables.failed.len() as u64 + u64::from(tables.trouble.is_some()));
             page.figure("tables_failed", "gauge", "The services' tables that can't be written.", failed);
         }
-    }
-    if let Some(services) = &figures.services {
         let pace = &services.pace;
         let alerts = [("in", pace.alerts_in), ("answered", pace.alerts_answered)].map(|(stage, n)| (label(&[("stage", stage)]), n));
         page.figure("services_alerts_total", "counter", "Live alerts that came in, and that answers know.", alerts);

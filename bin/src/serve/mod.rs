@@ -34,7 +34,7 @@ enum Answering {
     /// Nobody.
     Nobody,
     /// These.
-    Desk(api::Desk),
+    Desk(Arc<api::Desk>),
 }
 
 /// What is published for readers: the last figures. Clones are the same.
@@ -53,7 +53,7 @@ impl Board {
     /// Has questions answered by these services; where there are none, it is said so.
     pub fn answer_by(&self, services: Option<&Services>) {
         *self.services.write().unwrap_or_else(PoisonError::into_inner) =
-            services.map_or(Answering::Nobody, |services| Answering::Desk(api::Desk::of(services)));
+            services.map_or(Answering::Nobody, |services| Answering::Desk(Arc::new(api::Desk::of(services))));
     }
 
     /// Has it said that services are starting.

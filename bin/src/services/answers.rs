@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{Datelike, NaiveDate};
-use fink_dataflow::detection::{Kind, ObjectId, Point, Real, Real32};
+use fink_dataflow::detection::{ObjectId, Point, Real, Real32};
 use fink_operators::classify::history::{Change, Classes};
 use fink_operators::crossmatch::Match;
 use fink_operators::monitor::Counter;
@@ -360,16 +360,11 @@ fn band(of: &BandSummary) -> BandAnswer {
 }
 
 fn told_point(point: &Point, alert: bool) -> PointAnswer {
-    let kind = match point.kind {
-        Kind::Detection => "detection",
-        Kind::Limit => "limit",
-        Kind::Forced => "forced",
-    };
     let (magnitude, flux) = (point.magnitude(), point.flux_njy());
     // No more digits than a single has: what was stored is one.
     let short = |value: f64| Some(value).filter(|value| value.is_finite()).and_then(|value| format!("{value:.6e}").parse().ok());
     PointAnswer {
-        kind: kind.to_owned(),
+        kind: point.kind.word().to_owned(),
         id: point.id.to_string(),
         alert,
         mjd_tai: real(point.mjd_tai),

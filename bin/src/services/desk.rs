@@ -208,23 +208,23 @@ impl Desk {
 impl Traces {
     /// Lets go of all that differs only before `since`.
     fn forget(&mut self, since: Moment) {
-        fn forget<Tr: TraceReader<Time = Moment>>(trace: &mut Option<Tr>, since: Moment) {
-            let since = Antichain::from_elem(since);
-            if let Some(trace) = trace {
-                trace.set_logical_compaction(since.borrow());
-                trace.set_physical_compaction(since.borrow());
-            }
-        }
         let Self { counters, entries, summaries, places, associations, matches, classes, own } = self;
-        forget(counters, since);
-        forget(entries, since);
-        forget(summaries, since);
-        forget(places, since);
-        forget(associations, since);
-        forget(matches, since);
-        forget(classes, since);
+        counters.iter_mut().for_each(|trace| forget(trace, since));
+        entries.iter_mut().for_each(|trace| forget(trace, since));
+        summaries.iter_mut().for_each(|trace| forget(trace, since));
+        places.iter_mut().for_each(|trace| forget(trace, since));
+        associations.iter_mut().for_each(|trace| forget(trace, since));
+        matches.iter_mut().for_each(|trace| forget(trace, since));
+        classes.iter_mut().for_each(|trace| forget(trace, since));
         own.values_mut().for_each(|kept| kept.forget(since));
     }
+}
+
+/// Has a trace let go of all that differs only before `since`.
+pub(crate) fn forget(trace: &mut impl TraceReader<Time = Moment>, since: Moment) {
+    let since = Antichain::from_elem(since);
+    trace.set_logical_compaction(since.borrow());
+    trace.set_physical_compaction(since.borrow());
 }
 
 /// Asks the workers, from any thread. Clones are the same.

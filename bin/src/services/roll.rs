@@ -10,8 +10,8 @@
 //! the next rolls the same again. When it rolls is a matter of the clock, what the answers are is not.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,7 @@ use fink_sinks::archive::committer::{Committer, Edit, Request, TableEdit};
 use fink_sinks::archive::files::Files;
 use fink_sinks::archive::memory::Memory;
 use fink_sinks::archive::routes::Routes;
-use fink_sources::archive::rejected::{TABLE, rejected};
-use fink_sources::archive::{Replay, Selection, Wanted};
+use fink_sources::archive::{Replay, Selection, Wanted, unrolled};
 
 use super::desk::Reader;
 use crate::repair::store;
@@ -64,14 +63,10 @@ impl Roller {
     pub fn roll(&self, stop: &AtomicBool) -> anyhow::Result<Option<u64>> {
         // Read before the tables: they hold what this state says, and perhaps more.
         let state = self.committer.state();
-        let mut lacking = light::lacking(&state);
         if !self.are_forward(&state)? {
             return Ok(None);
         }
-        // Rejects before alerts: what is moved from the one to the other meanwhile is left to the next roll.
-        if state.tables.contains_key(TABLE) {
-            lacking = lacking.without(&rejected(&self.archive)?);
-        }
+        let lacking = unrolled(&self.archive, &state)?;
         let selection = Selection { within: Some(Arc::new(lacking.clone())), ..Selection::default() };
         let replay = Replay::open(&self.archive, selection, Wanted::Light)?;
         let mut rows = Rows::new(&self.archive, &self.routes, state.generation)?;
@@ -113,19 +108,19 @@ impl Roller {
     /// # Errors
     /// When no thread can be had.
     pub fn start(self, every: u64, reader: Reader) -> std::io::Result<Rolling> {
-        let stop = Arc::new(Stop::default());
+        let stop = Arc::new(AtomicBool::new(false));
         let own = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("light-rows".into()).spawn(move || self.run(every, &reader, &own))?;
         Ok(Rolling { stop, thread })
     }
 
-    fn run(&self, every: u64, reader: &Reader, stop: &Stop) {
+    fn run(&self, every: u64, reader: &Reader, stop: &AtomicBool) {
         // On Linux a thread's own; those that it starts inherit it.
         if let Err(error) = rustix::process::nice(15) {
             tracing::debug!(%error, "light rows are rolled at the common priority");
         }
         let (mut last, mut pause) = (Instant::now(), LOOK);
-        while !stop.wait(pause) {
+        while rested(pause, stop) {
             pause = LOOK;
             let waiting = light::rows_lacking(&self.committer.state());
             let enough = if last.elapsed() >= LONG { 1 } else { every.max(1) };
@@ -133,7 +128,7 @@ impl Roller {
                 continue;
             }
             let began = Instant::now();
-            match self.roll(&stop.told) {
+            match self.roll(stop) {
                 Ok(Some(rows)) => {
                     last = Instant::now();
                     tracing::info!(rows, took = ?began.elapsed(), "light rows rolled");
@@ -160,35 +155,29 @@ pub fn edit(adds: Vec<DataFile>, light: Coverage) -> Edit {
 
 /// Rolls that go on until they are stopped.
 pub struct Rolling {
-    stop: Arc<Stop>,
+    stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Rolling {
     /// Ends it: a roll under way is given up.
     pub fn stop(self) {
-        self.stop.told.store(true, Ordering::Relaxed);
-        *self.stop.bell.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.changed.notify_all();
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
         // A panic has been reported by the hook.
         let _ = self.thread.join();
     }
 }
 
-#[derive(Default)]
-struct Stop {
-    told: AtomicBool,
-    bell: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Stop {
-    /// Waits so long, or until it is time to end; whether it is.
-    fn wait(&self, pause: Duration) -> bool {
-        let bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(bell, pause, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
-        *waited.0
+/// Rests so long; `false` where it is time to end. Who says so unparks this thread.
+fn rested(pause: Duration, stop: &AtomicBool) -> bool {
+    let began = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        // It may wake early, for nothing.
+        let Some(left) = pause.checked_sub(began.elapsed()) else { return true };
+        std::thread::park_timeout(left);
     }
+    false
 }
 
 /// Files of light rows in the making: each of one night, its rows by object.

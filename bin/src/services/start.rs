@@ -92,6 +92,20 @@ pub struct Services {
     feeds: Mutex<Vec<Feed>>,
 }
 
+/// How a worker draws from any late source.
+struct Draws<'d> {
+    budget: &'d Budget,
+    yields: &'d Arc<dyn Fn() -> bool + Send + Sync>,
+    index: usize,
+}
+
+impl Draws<'_> {
+    fn seat<I: Clone>(&self, inlet: &I, close: Close) -> LateSeat<I> {
+        let seat = DrawSeat { inlet: inlet.clone(), budget: self.budget.clone(), index: self.index };
+        LateSeat { seat, close, yields: self.yields.clone() }
+    }
+}
+
 /// How long the tables of answers may take at the end; what is not published then is at the next start.
 const TABLES_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -173,22 +187,11 @@ impl Services {
     /// A worker's parts.
     pub fn parts(&self, index: usize, budget: &Budget, yields: &Arc<dyn Fn() -> bool + Send + Sync>) -> ServiceParts {
         let seat = self.seats.lock().unwrap_or_else(PoisonError::into_inner)[index].take().expect("each worker is built once");
-        let history = self.history.as_ref().map(|(_, inlet)| LateSeat {
-            seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
-            close: HISTORY_CLOSE,
-            yields: yields.clone(),
-        });
+        let draws = Draws { budget, yields, index };
+        let history = self.history.as_ref().map(|(_, inlet)| draws.seat(inlet, HISTORY_CLOSE));
+        let catalogues = self.catalogues.as_ref().map(|inlet| draws.seat(inlet, WHOLE_CLOSE));
+        let lines = self.lines.as_ref().map(|inlet| draws.seat(inlet, WHOLE_CLOSE));
         let tables = self.outputs.as_ref().map(|outputs| Tables { seat: outputs.seat(index), names: self.names() });
-        let catalogues = self.catalogues.as_ref().map(|inlet| LateSeat {
-            seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
-            close: WHOLE_CLOSE,
-            yields: yields.clone(),
-        });
-        let lines = self.lines.as_ref().map(|inlet| LateSeat {
-            seat: DrawSeat { inlet: inlet.clone(), budget: budget.clone(), index },
-            close: WHOLE_CLOSE,
-            yields: yields.clone(),
-        });
         let ServicesRun { chosen, associate_arcsec, own, .. } = self.run.clone();
         ServiceParts { chosen, associate_arcsec, history, catalogues, own, lines, seat, tables }
     }

@@ -300,6 +300,10 @@ fn play(seed: u64, workers: usize) {
     while !reader.lease().expect("closed").complete {
         std::thread::sleep(Duration::from_millis(1));
     }
+    // The tables' thread goes last where the machine is busy: it may not have looked yet.
+    while outputs.stand().moment.is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     assert_eq!(entered.len(), batches.len());
     assert!(all.objects.values().any(|object| object.summary.alerts > 1), "the sky has objects that are seen again");
     turn.store(usize::MAX, Ordering::SeqCst);

@@ -5,7 +5,10 @@
 //! rejected later, and what was empty never archived. A reject that is decoded after all is not in it, and is taken by the next
 //! roll.
 
+use arrow::datatypes::SchemaRef;
+
 use super::entry::State;
+use crate::alerts::{Form, WriterSchema};
 use crate::coverage::Coverage;
 
 /// The table's folder in the archive. Light rows that a release makes otherwise than those before it go to another.
@@ -13,6 +16,12 @@ pub const TABLE: &str = "detections";
 
 /// What stands for the fingerprint of a writer's schema where a row is a light row.
 pub const SCHEMA: &str = "fink.detection.1";
+
+/// Light rows with these columns, as alerts of one schema.
+#[must_use]
+pub fn schema(columns: SchemaRef) -> WriterSchema {
+    WriterSchema { fingerprint: SCHEMA.into(), json: "".into(), name: SCHEMA.to_owned(), columns, form: Form::Columns }
+}
 
 /// The messages that are dealt with and that the table does not hold: those of alerts that have yet to be rolled into it, of
 /// rejects, and empty ones among them.

@@ -5,6 +5,9 @@ use serde_json::Value;
 /// The key under which a Delta field's metadata says which of our columns it is.
 pub const MARK: &str = "fink.column";
 
+/// The table of what could not be archived as an alert.
+pub const REJECTS: &str = "rejects";
+
 /// Where the tables of what services answer lie, below the archive.
 pub const OUTPUTS: &str = "services/";
 

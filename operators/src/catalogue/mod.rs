@@ -17,7 +17,7 @@ pub mod packed;
 pub mod parquet;
 pub mod votable;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
@@ -225,7 +225,7 @@ pub fn read(file: Bytes, layout: &Layout) -> Result<Catalogue, CatalogueError> {
         Format::VoTable => vec![votable::table(&file, &wanted)?],
     };
     let mut catalogue = Catalogue::default();
-    let mut shared = HashMap::new();
+    let mut shared = Shared::default();
     let mut number = 0;
     for batch in &batches {
         number = append(&mut catalogue, &mut shared, number, batch, layout)?;
@@ -242,13 +242,7 @@ fn missing<'n>(name: &str, columns: impl Iterator<Item = &'n str>) -> CatalogueE
     CatalogueError::Column { name: name.to_owned(), columns: columns.take(40).collect::<Vec<_>>().join(", ") }
 }
 
-fn append(
-    catalogue: &mut Catalogue,
-    shared: &mut HashMap<Vec<Box<str>>, Arc<[Box<str>]>>,
-    first: u32,
-    batch: &RecordBatch,
-    layout: &Layout,
-) -> Result<u32, CatalogueError> {
+fn append(catalogue: &mut Catalogue, shared: &mut Shared, first: u32, batch: &RecordBatch, layout: &Layout) -> Result<u32, CatalogueError> {
     let angles = |name: &str, hours: bool| angles(column(batch, name)?, layout.position, hours);
     let (ra, dec) = (angles(&layout.ra, true)?, angles(&layout.dec, false)?);
     let carried = layout.carry.iter().map(|name| texts(column(batch, name)?)).collect::<Result<Vec<_>, _>>()?;
@@ -267,14 +261,7 @@ fn append(
         }
         key.clear();
         key.extend(carried.iter().map(|column| if column.is_valid(row) { column.value(row).trim().into() } else { "".into() }));
-        let carried = match shared.get(&key) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let list: Arc<[Box<str>]> = key.clone().into();
-                shared.insert(key.clone(), Arc::clone(&list));
-                list
-            }
-        };
+        let carried = shared.of(&key);
         let motion = motion.as_ref().and_then(|(pm_ra, pm_dec, epoch)| {
             let mjd = Real(MJD_2000 + (epoch - 2000.0) * DAYS_A_YEAR);
             let motion = Motion { ra: Real(pm_ra[row]), dec: Real(pm_dec[row]), mjd };
@@ -284,6 +271,21 @@ fn append(
         catalogue.rows.push(Row { catalogue: layout.id, number, ra_deg, dec_deg: Real(dec[row]), radius_arcsec, motion, carried });
     }
     Ok(end)
+}
+
+/// Lists of what rows carry: equal ones are one.
+#[derive(Default)]
+struct Shared(HashSet<Arc<[Box<str>]>>);
+
+impl Shared {
+    fn of(&mut self, list: &[Box<str>]) -> Arc<[Box<str>]> {
+        if let Some(known) = self.0.get(list) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[Box<str>]> = list.into();
+        self.0.insert(Arc::clone(&list));
+        list
+    }
 }
 
 /// A column as numbers; NaN where there is none.

@@ -2,7 +2,6 @@
 //! in degrees, and only the columns that a match tells. It is read faster than what it was made of, and says the same wherever
 //! it is read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int8Array, PrimitiveArray, RecordBatch, StringArray, UInt32Array};
@@ -15,7 +14,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::change::Change;
-use super::{CatalogueError, CatalogueId, Motion, Row};
+use super::{CatalogueError, CatalogueId, Motion, Row, Shared};
 
 /// What all rows of a version share, and a file of them does not hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,19 +76,14 @@ fn batch(changes: &[Change], columns: usize) -> Result<RecordBatch, CatalogueErr
 pub fn unpack(file: Bytes, new: Form, old: Form) -> Result<Vec<Change>, CatalogueError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
     let mut changes = Vec::with_capacity(usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0));
-    let mut shared: HashMap<Vec<Box<str>>, Arc<[Box<str>]>> = HashMap::new();
+    let mut shared = Shared::default();
     for batch in builder.with_batch_size(BATCH).build().map_err(wrong)? {
         read(&batch.map_err(wrong)?, [new, old], &mut shared, &mut changes)?;
     }
     Ok(changes)
 }
 
-fn read(
-    batch: &RecordBatch,
-    [new, old]: [Form; 2],
-    shared: &mut HashMap<Vec<Box<str>>, Arc<[Box<str>]>>,
-    changes: &mut Vec<Change>,
-) -> Result<(), CatalogueError> {
+fn read(batch: &RecordBatch, [new, old]: [Form; 2], shared: &mut Shared, changes: &mut Vec<Change>) -> Result<(), CatalogueError> {
     fn column<'b, T: ArrowPrimitiveType>(batch: &'b RecordBatch, name: &str) -> Result<&'b PrimitiveArray<T>, CatalogueError> {
         batch.column_by_name(name).and_then(|column| column.as_primitive_opt()).ok_or_else(|| wrong(format!("no column '{name}'")))
     }
@@ -105,14 +99,7 @@ fn read(
     for row in 0..batch.num_rows() {
         key.clear();
         key.extend(carried.iter().map(|column| column.value(row).into()));
-        let carried = match shared.get(&key) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let list: Arc<[Box<str>]> = key.clone().into();
-                shared.insert(key.clone(), Arc::clone(&list));
-                list
-            }
-        };
+        let carried = shared.of(&key);
         let motion = pm_mjd
             .is_valid(row)
             .then(|| Box::new(Motion { ra: Real(pm_ra.value(row)), dec: Real(pm_dec.value(row)), mjd: Real(pm_mjd.value(row)) }));

@@ -42,9 +42,14 @@ pub struct SeenOwn<'a> {
     enriched: Option<&'a Arc<Enriched>>,
 }
 
-impl SeenOwn<'_> {
+impl<'a> SeenOwn<'a> {
     fn address(&self) -> (&LogRef, i64, i32) {
         (self.log, self.offset, self.record)
+    }
+
+    /// All that is not its address.
+    fn rest(&self) -> (Signs, bool, Option<&'a Arc<Enriched>>) {
+        (self.signs, self.moves, self.enriched)
     }
 }
 
@@ -84,11 +89,7 @@ impl Ord for Seen<'_> {
                 _ => Ordering::Equal,
             })
             .then_with(|| self.point.cmp(&other.point))
-            .then_with(|| {
-                let rest = |own: &SeenOwn<'_>| (own.signs, own.moves);
-                let enriched = |seen: &Self| seen.own.and_then(|own| own.enriched.cloned());
-                self.own.as_ref().map(rest).cmp(&other.own.as_ref().map(rest)).then_with(|| enriched(self).cmp(&enriched(other)))
-            })
+            .then_with(|| self.own.as_ref().map(SeenOwn::rest).cmp(&other.own.as_ref().map(SeenOwn::rest)))
     }
 }
 

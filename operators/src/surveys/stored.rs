@@ -12,7 +12,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use fink_dataflow::alerts::{AlertBatch, Form, Place, WriterSchema};
+use fink_dataflow::alerts::{AlertBatch, Place, WriterSchema};
 use fink_dataflow::detection::{Band, Detection, Enriched, Kind, LightAlert, ObjectId, Point, Real, Real32, Traits, Unit};
 use fink_dataflow::table::light;
 
@@ -124,8 +124,7 @@ fn columns() -> SchemaRef {
 /// The schema of stored light rows.
 #[must_use]
 pub fn schema() -> Arc<WriterSchema> {
-    let (fingerprint, name) = (light::SCHEMA.into(), light::SCHEMA.to_owned());
-    Arc::new(WriterSchema { fingerprint, json: "".into(), name, columns: columns(), form: Form::Columns })
+    Arc::new(light::schema(columns()))
 }
 
 /// Rows of one night as a batch of [`schema`].
@@ -148,7 +147,7 @@ pub fn store(schema: &Arc<WriterSchema>, rows: &[Stored], night: Option<i32>) ->
     };
     let histories = || lit().map(|alert| alert.map_or(&[][..], |alert| &alert.history));
     let points = || histories().flatten();
-    let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(points().map(|point| kind(point.kind))));
+    let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(points().map(|point| point.kind.word())));
     let history: Vec<ArrayRef> = std::iter::once(kinds).chain(self::points(points().map(Some))).collect();
     let history = StructArray::try_new(history_fields(), history, None)?;
     let history = ListArray::try_new(history_item(), OffsetBuffer::from_lengths(histories().map(<[Point]>::len)), Arc::new(history), None)?;
@@ -197,14 +196,6 @@ fn points<'p>(points: impl Iterator<Item = Option<&'p Point>> + Clone) -> [Array
         Arc::new(points.clone().map(|p| Some(p?.negative)).collect::<BooleanArray>()),
         Arc::new(points.map(|p| Some(p?.id)).collect::<Int64Array>()),
     ]
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Detection => "detection",
-        Kind::Limit => "limit",
-        Kind::Forced => "forced",
-    }
 }
 
 fn unit(unit: Unit) -> &'static str {

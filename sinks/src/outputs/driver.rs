@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
+use arrow::error::ArrowError;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fink_dataflow::Moment;
 use fink_dataflow::table::delta::Table;
@@ -19,7 +20,7 @@ use timely::order::PartialOrder;
 use tracing::{debug, error, info, warn};
 
 use super::consolidate::consolidated;
-use super::pending::Part;
+use super::pending::{Changes, Part};
 use super::residue::Residue;
 use super::seat::{Seat, Shared, locked};
 use super::stand::Stand;
@@ -206,7 +207,9 @@ impl Driver {
     fn look(&mut self, stopping: bool) {
         self.kept.extend(self.shared.fresh().into_iter().map(|part| Kept { part, stage: Stage::Unread, base: 0 }));
         self.begin();
-        if let Some(moment) = self.close() {
+        // What the answer lacked when a Moment was closed may be there without a new one.
+        let again = self.closed.filter(|_| !self.caught_up);
+        if let Some(moment) = self.close().or(again) {
             if !self.caught_up {
                 self.absorb();
                 if self.kept.iter().all(|kept| !matches!(kept.stage, Stage::Unread)) && (self.complete)(moment) {
@@ -328,11 +331,7 @@ impl Driver {
         for index in 0..self.kept.len() {
             let Kept { part, stage, .. } = &mut self.kept[index];
             let Stage::Behind(files, residue) = stage else { continue };
-            part.settle();
-            let mut outcome = Ok(());
-            while let (Ok(()), Some(taken)) = (&outcome, part.take(BATCH_ROWS)) {
-                outcome = taken.and_then(|(rows, diffs)| residue.desired(&files.fit(&rows)?, &diffs));
-            }
+            let outcome = due(part.as_mut(), files, |(rows, diffs)| residue.desired(&rows, &diffs));
             let most = self.options.held_max;
             let held = residue.len();
             if let Err(error) = outcome {
@@ -411,15 +410,8 @@ impl Driver {
         for index in 0..self.kept.len() {
             let Kept { part, stage, .. } = &mut self.kept[index];
             let Stage::Exact(files) = stage else { continue };
-            part.settle();
             let mut batches = Batches::new(self.options.file_rows, moment);
-            let mut outcome = Ok(());
-            while let (Ok(()), Some(taken)) = (&outcome, part.take(BATCH_ROWS)) {
-                outcome = taken.map_err(StoreError::from).and_then(|(rows, diffs)| {
-                    let rows = files.fit(&rows)?;
-                    batches.add(files, (rows, diffs))
-                });
-            }
+            let outcome = due(part.as_mut(), files, |changes| batches.add(files, changes));
             match outcome.and_then(|()| batches.finish(files)) {
                 Ok(adds) => tables.extend(edit(files, adds)),
                 Err(error) => self.fail(index, &chain(&error)),
@@ -507,6 +499,16 @@ impl Driver {
             Err(refusal) => Err(refusal.to_string()),
         }
     }
+}
+
+/// Hands on what is due of an output, with the columns of its table.
+fn due<E: From<ArrowError>>(part: &mut dyn Part, files: &Files, mut take: impl FnMut(Changes) -> Result<(), E>) -> Result<(), E> {
+    part.settle();
+    while let Some(taken) = part.take(BATCH_ROWS) {
+        let (rows, diffs) = taken?;
+        take((files.fit(&rows)?, diffs))?;
+    }
+    Ok(())
 }
 
 /// What new files do to a table; `None`: there are none.

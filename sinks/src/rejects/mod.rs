@@ -9,13 +9,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use fink_dataflow::alerts::Reject;
+use fink_dataflow::table::marks;
 
 use crate::archive::columns::timestamp;
 use crate::archive::properties::Layout;
 use crate::archive::types;
 
 /// The table's folder in the archive.
-pub const TABLE: &str = "rejects";
+pub const TABLE: &str = marks::REJECTS;
 
 /// The columns of its files.
 static COLUMNS: LazyLock<SchemaRef> = LazyLock::new(|| {

@@ -184,19 +184,10 @@ impl Follower {
     /// An error where the next entry was there once.
     fn passed(&self) -> Result<(), FollowError> {
         let (ledger, number) = (self.ledger.clone(), self.next);
-        match wait(async move { ledger.passed(number).await })? {
-            // It may have been put since it was looked for.
-            Some(_)
-                if wait({
-                    let ledger = self.ledger.clone();
-                    async move { ledger.entry(number).await }
-                })?
-                .is_none() =>
-            {
-                Err(FollowError::Lost(format!("entry {number} of its ledger was cleaned before it was read")))
-            }
-            _ => Ok(()),
-        }
+        // What was passed may have been put since it was looked for.
+        let gone =
+            wait(async move { Ok::<_, LedgerError>(ledger.passed(number).await?.is_some() && ledger.entry(number).await?.is_none()) })?;
+        if gone { Err(FollowError::Lost(format!("entry {number} of its ledger was cleaned before it was read"))) } else { Ok(()) }
     }
 }
 

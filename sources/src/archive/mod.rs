@@ -26,9 +26,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use arrow::error::ArrowError;
+use fink_dataflow::Coverage;
 use fink_dataflow::alerts::AlertBatch;
 use fink_dataflow::table::entry::{DataFile, Route, State};
 use fink_dataflow::table::light;
+use fink_dataflow::table::marks::REJECTS;
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::{runtime, wait};
 use fink_dataflow::table::{Archive, Ledger, LedgerError, Table, TableError};
@@ -130,12 +132,8 @@ impl Replay {
             Some(known) if Table::open(archive, light::TABLE)?.applied() >= Some(known.last) => Some(known.last),
             _ => None,
         };
-        // Rejects before alerts, as where light rows are rolled.
-        let lacking = match light::lacking(&state) {
-            _ if held.is_none() => all.clone(),
-            lacking if !state.tables.contains_key(rejected::TABLE) => Selection { within: Some(Arc::new(lacking)), ..all.clone() },
-            lacking => Selection { within: Some(Arc::new(lacking.without(&rejected::rejected(archive)?))), ..all.clone() },
-        };
+        let lacking = if held.is_some() { Some(Arc::new(unrolled(archive, &state)?)) } else { None };
+        let lacking = Selection { within: lacking, ..all.clone() };
         // Both tables may be ahead of this state when others write: what counts is what it says.
         let light = Selection { within: Some(Arc::new(state.light.clone())), ..Selection::default() };
         let mut replay = Self::none(archive, ledger, state.routes, Wanted::Light);
@@ -243,6 +241,16 @@ impl Replay {
         }
         result
     }
+}
+
+/// The messages whose alerts have yet to be rolled into the table of light rows. To be read before the alerts: what is moved
+/// from the rejects to them meanwhile is left to the next roll.
+///
+/// # Errors
+/// When the rejects can't be read.
+pub fn unrolled(archive: &Archive, state: &State) -> Result<Coverage, ReplayError> {
+    let lacking = light::lacking(state);
+    if state.tables.contains_key(REJECTS) { Ok(lacking.without(&rejected::rejected(archive)?)) } else { Ok(lacking) }
 }
 
 fn read(archive: &Archive) -> Result<(Ledger, State), ReplayError> {

@@ -4,6 +4,7 @@ use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use arrow::error::ArrowError;
+use fink_dataflow::table::marks::REJECTS;
 use fink_dataflow::table::object::Object;
 use fink_dataflow::table::store::runtime;
 use fink_dataflow::table::{Archive, Table};
@@ -15,8 +16,6 @@ use parquet::errors::ParquetError;
 
 use super::ReplayError;
 
-/// The table's folder.
-pub const TABLE: &str = "rejects";
 /// The columns that say where a reject comes from.
 const COLUMNS: [&str; 5] = ["source", "topic", "incarnation", "partition", "offset"];
 
@@ -26,10 +25,10 @@ const COLUMNS: [&str; 5] = ["source", "topic", "incarnation", "partition", "offs
 /// When the table can't be read.
 pub fn rejected(archive: &Archive) -> Result<Coverage, ReplayError> {
     let mut rejected = Coverage::default();
-    for file in Table::open(archive, TABLE)?.files()? {
-        let path = format!("{TABLE}/{}", file.path);
+    for file in Table::open(archive, REJECTS)?.files()? {
+        let path = format!("{REJECTS}/{}", file.path);
         let failed = |source: ParquetError| ReplayError::File { path: path.clone(), source };
-        let object = Object::new(archive, TABLE, &file);
+        let object = Object::new(archive, REJECTS, &file);
         let builder = runtime().block_on(ParquetRecordBatchStreamBuilder::new(object)).map_err(failed)?;
         let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
         let mut batches = builder.with_projection(mask).build().map_err(failed)?;

@@ -224,12 +224,13 @@ impl Shelf {
         if let Some((_, schema)) = self.schemas.iter().find(|(known, schema)| known == id && schema.columns.fields() == columns.fields()) {
             return Ok(schema.clone());
         }
-        if id == light::SCHEMA {
-            let (fingerprint, name) = (light::SCHEMA.into(), light::SCHEMA.to_owned());
-            let schema = WriterSchema { fingerprint, json: "".into(), name, columns: columns.clone(), form: Form::Columns };
-            self.schemas.push((id.to_owned(), Arc::new(schema)));
-            return Ok(self.schemas[self.schemas.len() - 1].1.clone());
-        }
+        let schema = Arc::new(if id == light::SCHEMA { light::schema(columns.clone()) } else { self.written(id, columns)? });
+        self.schemas.push((id.to_owned(), schema.clone()));
+        Ok(schema)
+    }
+
+    /// The schema of an alert's writer, as the ledger keeps it.
+    fn written(&self, id: &str, columns: &SchemaRef) -> Result<WriterSchema, ArrowError> {
         let unknown = || ArrowError::SchemaError(format!("no writer's schema has the id {id}"));
         let route = self.routes.values().find(|route| route.fingerprint.starts_with(id) && !id.is_empty()).ok_or_else(unknown)?;
         let (ledger, fingerprint) = (self.ledger.clone(), route.fingerprint.clone());
@@ -237,8 +238,6 @@ impl Shelf {
         let json = text.map_err(|error| ArrowError::ExternalError(Box::new(error)))?.ok_or_else(unknown)?;
         let form = if &*route.table == "alerts_raw" { Form::Raw("archived as its datum".to_owned()) } else { Form::Columns };
         let (fingerprint, name, columns) = (route.fingerprint.clone(), route.name.clone(), columns.clone());
-        let schema = Arc::new(WriterSchema { fingerprint, json: json.into(), name, columns, form });
-        self.schemas.push((id.to_owned(), schema.clone()));
-        Ok(schema)
+        Ok(WriterSchema { fingerprint, json: json.into(), name, columns, form })
     }
 }

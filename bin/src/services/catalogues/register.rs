@@ -9,6 +9,7 @@ use fink_dataflow::ports::Part;
 use fink_operators::catalogue::CatalogueId;
 use serde::{Deserialize, Serialize};
 use timely::order::PartialOrder;
+use timely::progress::Antichain;
 
 /// How a catalogue is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,7 +50,15 @@ struct Job {
     all: bool,
     /// Whether nothing is left of the catalogue then.
     leaves: bool,
-    since: Option<Moment>,
+}
+
+/// What came of a name, as far as that is over.
+#[derive(Default)]
+struct Came {
+    /// The number of its last change.
+    last: usize,
+    /// From which Moments on it is known.
+    known: Antichain<Moment>,
 }
 
 /// A catalogue's name, and the columns that it tells.
@@ -59,7 +68,11 @@ pub type Named = (Arc<str>, Arc<[String]>);
 struct Inner {
     catalogues: BTreeMap<String, CatalogueAnswer>,
     names: BTreeMap<CatalogueId, Named>,
-    jobs: Vec<Job>,
+    /// Changes on their way, by number.
+    jobs: BTreeMap<usize, Job>,
+    /// How many were begun.
+    begun: usize,
+    came: BTreeMap<String, Came>,
     /// What was there when the process started, by whose it is; `None`: it is not known yet.
     first: BTreeMap<&'static str, Option<BTreeSet<String>>>,
     floor: Option<Moment>,
@@ -146,13 +159,16 @@ impl Register {
         if let Some(catalogue) = inner.catalogues.get_mut(name) {
             (catalogue.state, catalogue.failed) = (state.to_owned(), None);
         }
-        inner.jobs.push(Job { name: name.to_owned(), leaves, ..Job::default() });
-        inner.jobs.len() - 1
+        let number = inner.begun;
+        inner.begun += 1;
+        inner.jobs.insert(number, Job { name: name.to_owned(), leaves, ..Job::default() });
+        inner.came.entry(name.to_owned()).or_default().last = number;
+        number
     }
 
     /// A piece of a change entered the graph.
     pub fn entered(&self, job: usize, part: Part, moment: Moment) {
-        if let Some(job) = self.inner().jobs.get_mut(job) {
+        if let Some(job) = self.inner().jobs.get_mut(&job) {
             job.entered = job.entered.join(&moment);
             job.all |= part == Part::Last;
         }
@@ -165,14 +181,12 @@ impl Register {
             return;
         }
         inner.floor = Some(floor);
-        let Inner { jobs, catalogues, first, .. } = &mut *inner;
-        for index in 0..jobs.len() {
-            let job = &jobs[index];
-            if job.since.is_some() || !job.all || !job.entered.less_equal(&floor) {
-                continue;
-            }
+        let Inner { jobs, came, catalogues, first, .. } = &mut *inner;
+        for (number, job) in jobs.extract_if(.., |_, job| job.all && job.entered.less_equal(&floor)) {
             tracing::info!(catalogue = job.name, since = %floor, "the catalogue's change counts");
-            if jobs[index + 1..].iter().all(|later| later.name != job.name) {
+            let came = came.entry(job.name.clone()).or_default();
+            came.known.insert(job.entered);
+            if came.last == number {
                 if job.leaves {
                     catalogues.remove(&job.name);
                     // Answers that know nothing of it are complete again.
@@ -183,7 +197,6 @@ impl Register {
                     (catalogue.state, catalogue.since) = ("counts".to_owned(), Some(floor.to_string()));
                 }
             }
-            jobs[index].since = Some(floor);
         }
     }
 
@@ -191,7 +204,8 @@ impl Register {
     #[must_use]
     pub fn complete(&self, moment: Moment) -> bool {
         let inner = self.inner();
-        let counts = |name: &String| inner.jobs.iter().any(|job| job.name == *name && job.all && job.entered.less_equal(&moment));
+        let comes = |name: &String| inner.jobs.values().any(|job| job.name == *name && job.all && job.entered.less_equal(&moment));
+        let counts = |name: &String| inner.came.get(name).is_some_and(|came| came.known.less_equal(&moment)) || comes(name);
         inner.first.values().all(|first| first.as_ref().is_some_and(|first| first.iter().all(counts)))
     }
 
