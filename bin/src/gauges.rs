@@ -15,6 +15,7 @@ use timely::dataflow::ProbeHandle;
 
 use crate::cluster::keep::Keep;
 use crate::graph::Probes;
+use crate::observed::{Lane, Observed};
 use crate::session::Figures;
 use crate::standing::{Standing, Trend};
 
@@ -34,6 +35,8 @@ pub(crate) struct Gauges {
     pub stuck: Stuck,
     /// How far the graph is.
     pub frontiers: Arc<Mutex<Frontiers>>,
+    /// Up to which time of observation.
+    pub observed: Observed,
 }
 
 /// How far the graph is, as Moments of which all is done.
@@ -104,7 +107,8 @@ impl Gauges {
     /// How far every part is; `trend` remembers how that changes.
     pub(crate) fn stand(&self, progress: &Progress, trend: &mut Trend) -> Standing {
         let frontiers = *self.frontiers.lock().unwrap_or_else(PoisonError::into_inner);
-        Standing::of(&self.committer.state(), progress, frontiers, trend)
+        let observed = [Lane::Live, Lane::Backlog].map(|lane| self.observed.until_ms(lane));
+        Standing::of(&self.committer.state(), progress, frontiers, trend).observed(observed)
     }
 }
 

@@ -37,6 +37,7 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
+use crate::observed::{Lane, Observed};
 use crate::services::desk::Desk;
 use crate::services::{ServiceParts, Sources, services};
 
@@ -52,6 +53,8 @@ pub struct Parts<I> {
     pub services: Option<ServiceParts>,
     /// The schemas that messages do not carry.
     pub book: Arc<SchemaBook>,
+    /// Learns the times of observation.
+    pub observed: Observed,
     /// The latest Moment that an earlier run made durable.
     pub last: Moment,
     /// Where ticks come from.
@@ -81,20 +84,20 @@ pub fn build<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> ProbeH
 
 /// As [`build`], with all probes.
 pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probes {
-    let Parts { seat, writer, late: sources, services: chosen, book, last, ticks, end } = parts;
+    let Parts { seat, writer, late: sources, services: chosen, book, observed, last, ticks, end } = parts;
     worker.dataflow_named::<Moment, _, _>("fink", |scope| {
         let (closed, left, durable) = (ProbeHandle::new(), ProbeHandle::new(), ProbeHandle::new());
         let (asking, asks) = scope.feedback::<Vec<u32>>(());
         let beats = beats(scope, asks, Pace { last, ticks, closed: closed.clone(), late: left.clone(), end });
 
         let messages = live(scope, beats.clone(), seat);
-        let decoded = decode(messages, book.clone()).probe_with(&closed);
+        let decoded = observed.watch(decode(messages, book.clone()), Lane::Live).probe_with(&closed);
         let mut all_decoded = vec![decoded.clone()];
         archive(decoded, writer).probe_with(&durable);
 
         let mut lates = Lates::new(scope, beats, left.clone());
         for (seat, writer) in sources {
-            let decoded = decode(lates.draw(seat), book.clone());
+            let decoded = observed.watch(decode(lates.draw(seat), book.clone()), Lane::Backlog);
             all_decoded.push(decoded.clone());
             archive(decoded, writer).probe_with(&durable);
         }

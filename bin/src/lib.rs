@@ -35,6 +35,7 @@ mod gauges;
 pub mod graph;
 pub mod input;
 mod lags;
+pub mod observed;
 pub mod own;
 pub mod process;
 mod progress;

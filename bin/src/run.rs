@@ -38,6 +38,7 @@ use crate::gauges::{Frontiers, Gauges};
 use crate::graph::{Parts, probed};
 use crate::input;
 use crate::lags::Lags;
+use crate::observed::Observed;
 use crate::rundir::Seat as Place;
 use crate::serve::{Board, Server, routes};
 use crate::services::desk::Desk;
@@ -227,9 +228,10 @@ impl Running {
         let writers = writers.threads;
 
         let (budget, end, last) = (Budget::new(run.in_flight_bytes), BeatsEnd::default(), before.moment);
-        let frontiers = Arc::new(Mutex::new(Frontiers::after(last)));
+        let (frontiers, observed) = (Arc::new(Mutex::new(Frontiers::after(last))), Observed::default());
         let parts = {
             let (budget, end, yields, services) = (budget.clone(), end.clone(), lags.yields(inlet.clone()), services.clone());
+            let observed = observed.clone();
             move |index: usize| {
                 let (writer, late_writer) =
                     handles[index].lock().unwrap_or_else(PoisonError::into_inner).take().expect("each worker is built once");
@@ -241,13 +243,14 @@ impl Running {
                     late: late.iter().map(late_seat).zip(late_writer).collect(),
                     services: services.as_ref().map(|services| services.parts(index, &budget, &yields)),
                     book: book.clone(),
+                    observed: observed.clone(),
                     last,
                     ticks: Ticks::Every(TICK),
                     end: end.clone(),
                 }
             }
         };
-        let (seen, post) = (frontiers.clone(), crew.as_ref().map(|crew| crew.post.clone()));
+        let (seen, settled, post) = (frontiers.clone(), observed.clone(), crew.as_ref().map(|crew| crew.post.clone()));
         // Workers are numbered over all processes; what they need here, from 0.
         let first = crew.as_ref().map_or(0, |crew| crew.place.process * run.workers);
         let work = move |worker: &mut Worker| {
@@ -258,6 +261,7 @@ impl Running {
                 probes.desk.iter_mut().for_each(Desk::attend);
                 probes.watch.iter_mut().for_each(Durable::note);
                 seen.lock().unwrap_or_else(PoisonError::into_inner).note(&probes);
+                settled.settle(&probes.durable);
             }
             // All data of all processes is durable: nobody has anything to say any more.
             post.iter().for_each(Post::close);
@@ -271,7 +275,7 @@ impl Running {
             silence::watch(crew, &frontiers, cluster.silence)?;
         }
         let leads = deaths.is_some();
-        let gauges = Gauges { committer: keep, share, leads, before, budget, stuck: shared.stuck, frontiers };
+        let gauges = Gauges { committer: keep, share, leads, before, budget, stuck: shared.stuck, frontiers, observed };
         Ok(Some(Self { gauges, lags, end, services, reader, writers, workers, deaths, crew, last }))
     }
 

@@ -48,6 +48,9 @@ pub struct LaneStanding {
     pub behind: u64,
     /// All of its logs are archived up to then, in milliseconds since 1970 UTC.
     pub archived_until_ms: Option<i64>,
+    /// The latest time of observation of what it archived since the start, in milliseconds since 1970 UTC.
+    #[serde(default)]
+    pub observed_until_ms: Option<i64>,
     /// When it will have caught up, in seconds, as it went lately; 0 where nothing is behind, `None` where it does not get nearer.
     pub caught_up_in_s: Option<f64>,
 }
@@ -148,6 +151,7 @@ impl Standing {
             frontier,
             behind: behind[index],
             archived_until_ms,
+            observed_until_ms: None,
             caught_up_in_s: trend.gone_in_s(index),
         };
         let mut lanes = vec![lane(0, "live", Some(frontiers.live.to_string()), live_until.get())];
@@ -165,6 +169,12 @@ impl Standing {
         }
     }
 
+    /// With the latest times of observation, live and of a backlog.
+    pub(crate) fn observed(mut self, until_ms: [Option<i64>; 2]) -> Self {
+        self.lanes.iter_mut().zip(until_ms).for_each(|(lane, until)| lane.observed_until_ms = until);
+        self
+    }
+
     /// Adds how far another process of the cluster is, which reads other logs.
     pub(crate) fn add(&mut self, other: &Self) {
         for theirs in &other.lanes {
@@ -172,6 +182,7 @@ impl Standing {
                 Some(lane) => {
                     lane.behind += theirs.behind;
                     lane.archived_until_ms = earlier(lane.archived_until_ms, theirs.archived_until_ms);
+                    lane.observed_until_ms = lane.observed_until_ms.max(theirs.observed_until_ms);
                     // Caught up when the last is; unknown where one does not get nearer.
                     lane.caught_up_in_s = lane.caught_up_in_s.zip(theirs.caught_up_in_s).map(|(a, b)| a.max(b));
                 }
@@ -195,9 +206,14 @@ impl Standing {
         let mut lines = Vec::new();
         let backlog = self.lanes.iter().find(|lane| lane.lane == "backlog" && lane.behind > 0);
         let live = self.lanes.first().and_then(|lane| lane.archived_until_ms).or(self.archived_until_ms);
+        let observed = |lane: Option<&LaneStanding>| {
+            let until = lane.and_then(|lane| lane.observed_until_ms).and_then(time);
+            until.map_or(String::new(), |time| format!("; the last observed at {time}"))
+        };
+        let seen = observed(self.lanes.first());
         match (backlog, live.and_then(time)) {
-            (None, Some(time)) => lines.push(format!("all alerts up to {time} are archived")),
-            (Some(_), Some(time)) => lines.push(format!("live alerts up to {time} are archived")),
+            (None, Some(time)) => lines.push(format!("all alerts up to {time} are archived{seen}")),
+            (Some(_), Some(time)) => lines.push(format!("live alerts up to {time} are archived{seen}")),
             (_, None) => {}
         }
         if let Some(backlog) = backlog {
@@ -206,7 +222,8 @@ impl Standing {
                 None => "not getting less".to_owned(),
             };
             let whole = self.archived_until_ms.and_then(time).map_or(String::new(), |time| format!("; without a gap up to {time}"));
-            lines.push(format!("backlog: {} to come, {when}{whole}", HumanCount(backlog.behind)));
+            let seen = observed(Some(backlog));
+            lines.push(format!("backlog: {} to come, {when}{whole}{seen}", HumanCount(backlog.behind)));
         }
         if self.holes > 0 {
             lines.push(format!("{} offsets were lost before they were read: fink hole list", HumanCount(self.holes)));
@@ -285,6 +302,8 @@ mod tests {
         whole.add(&standing(&[0..100], &mut trend));
         assert_eq!((whole.lanes[0].behind, whole.lanes[1].behind, whole.logs.len()), (5, 50, 2));
         assert_eq!(whole.archived_until_ms, None, "of the first it is not known");
+        whole.add(&standing(&[0..100], &mut trend).observed([Some(7), None]));
+        assert_eq!(whole.lanes[0].observed_until_ms, Some(7), "the latest of them");
         let mut done = standing(&[0..100], &mut trend);
         done.add(&Standing::default());
         assert_eq!(done.archived_until_ms, Some(1_700_000_000_000), "one without logs holds up nobody");
@@ -306,6 +325,8 @@ mod tests {
         assert!(later.lines()[1].starts_with("backlog: 30 to come, done in about "), "{:?}", later.lines());
         let done = standing(&[0..100], &mut trend);
         assert_eq!(done.lines(), ["all alerts up to 2023-11-14 22:13:20 UTC are archived"]);
+        let seen = standing(&[0..100], &mut trend).observed([Some(1_699_990_000_000), None]);
+        assert_eq!(seen.lines(), ["all alerts up to 2023-11-14 22:13:20 UTC are archived; the last observed at 2023-11-14 19:26:40 UTC"]);
         let stuck = standing(&[0..20], &mut Trend::default());
         assert!(stuck.lines()[0].starts_with("backlog: 60 to come, not getting less"), "{:?}", stuck.lines());
     }

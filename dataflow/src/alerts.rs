@@ -110,6 +110,8 @@ pub struct AlertBatch {
     /// Each row's observing night: the local date at which it began, in days since 1970; `None` where the alert has no
     /// time, or an absurd one.
     pub nights: Vec<Option<i32>>,
+    /// The latest time of observation of its rows, in milliseconds since 1970 UTC; `None`: not known, or not looked for.
+    pub observed_ms: Option<i64>,
 }
 
 /// A message that can't be decoded, whole, and why.

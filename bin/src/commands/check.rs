@@ -79,7 +79,20 @@ pub(crate) fn open(configured: &Configured) -> anyhow::Result<fink_dataflow::tab
 fn text(report: &Report, holes: bool) -> String {
     let entry = report.entry.map_or("none".to_owned(), |entry| entry.to_string());
     let mut text = format!("archive {}, entry {entry}, moment {}\n\n", report.archive, report.moment);
-    let head = ["PARTITION", "SOURCE HOLDS", "COVERED", "MESSAGES", "ARCHIVED", "REJECTED", "EMPTY", "ROWS", "BEHIND", "LOST", "AGREES"];
+    let head = [
+        "PARTITION",
+        "SOURCE HOLDS",
+        "COVERED",
+        "MESSAGES",
+        "ARCHIVED",
+        "REJECTED",
+        "EMPTY",
+        "ROWS",
+        "DOUBLED",
+        "BEHIND",
+        "LOST",
+        "AGREES",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(report.logs.iter().map(row));
     text += &columns(&rows);
@@ -116,7 +129,7 @@ fn text(report: &Report, holes: bool) -> String {
     text
 }
 
-fn row(log: &LogReport) -> [String; 11] {
+fn row(log: &LogReport) -> [String; 12] {
     let holds = match (log.low, log.high) {
         (Some(low), Some(high)) => format!("{low}..{high}"),
         _ => "?".to_owned(),
@@ -137,6 +150,7 @@ fn row(log: &LogReport) -> [String; 11] {
         count(log.rejected),
         count(log.empty),
         count(log.rows_in_tables),
+        count(log.doubled),
         if log.high.is_some() { count(log.behind) } else { "?".to_owned() },
         lost.to_string(),
         yes_no(log.faults.is_empty()),

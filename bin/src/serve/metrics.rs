@@ -88,6 +88,8 @@ pub(super) fn text(figures: &Figures) -> String {
     page.figure("caught_up_in_seconds", "gauge", "When a lane will have caught up, as it went lately.", soon);
     let until = lanes().filter_map(|(labels, lane)| Some((labels, lane.archived_until_ms? as f64 / 1e3)));
     page.figure("archived_until_timestamp_seconds", "gauge", "What the source had by then is archived.", until);
+    let observed = lanes().filter_map(|(labels, lane)| Some((labels, lane.observed_until_ms? as f64 / 1e3)));
+    page.figure("observed_until_timestamp_seconds", "gauge", "The latest time of observation of what is archived.", observed);
     page.figure("lost_offsets", "gauge", "Offsets that the source no longer held.", plain(standing.holes));
     let logs = || {
         standing.logs.iter().map(|log| (label(&[("topic", log.topic.as_str()), ("partition", log.partition.to_string().as_str())]), log))

@@ -57,6 +57,7 @@ pub(crate) fn alerts(seed: u64) -> Vec<AlertBatch> {
                 rows: batch.rows.slice(row, 1),
                 places: vec![batch.places[row].clone()],
                 nights: vec![batch.nights[row]],
+                observed_ms: None,
             }));
         }
     }

@@ -109,6 +109,7 @@ fn archived(folder: &Path) -> BTreeMap<i32, Vec<AlertBatch>> {
                 schema: batch.schema.clone(),
                 rows: batch.rows.slice(row, 1),
                 nights: vec![batch.nights[row]],
+                observed_ms: None,
                 places: vec![place.clone()],
             };
             assert!(rows.insert((place.log.partition, place.offset), one).is_none(), "it is archived twice");

@@ -172,9 +172,9 @@ impl Writer {
         if fault.word == GARBLED { walked.err().unwrap_or(fault) } else { fault }
     }
 
-    /// The observing night of each row.
-    pub(super) fn nights(&self, rows: &RecordBatch) -> Vec<Option<i32>> {
-        let Some(sight) = &self.sight else { return vec![None; rows.num_rows()] };
+    /// The observing night of each row, and the latest time of observation, in milliseconds since 1970 UTC.
+    pub(super) fn times(&self, rows: &RecordBatch) -> (Vec<Option<i32>>, Option<i64>) {
+        let Some(sight) = &self.sight else { return (vec![None; rows.num_rows()], None) };
         let mut column = rows.column(sight.path[0]);
         let mut outer = Vec::new();
         for index in &sight.path[1..] {
@@ -182,11 +182,16 @@ impl Writer {
             column = column.as_struct().column(*index);
         }
         let times = column.as_primitive::<Float64Type>();
+        let mut latest = None::<i64>;
         let night_of = |row: usize| {
             let there = times.is_valid(row) && outer.iter().all(|nulls| nulls.is_valid(row));
-            there.then(|| night(sight.scale.unix_s(times.value(row)), sight.survey.longitude_deg)).flatten()
+            let unix_s = there.then(|| sight.scale.unix_s(times.value(row)))?;
+            let night = night(unix_s, sight.survey.longitude_deg)?;
+            latest = latest.max(Some((unix_s * 1e3) as i64));
+            Some(night)
         };
-        (0..rows.num_rows()).map(night_of).collect()
+        let nights = (0..rows.num_rows()).map(night_of).collect();
+        (nights, latest)
     }
 }
 

@@ -183,8 +183,8 @@ impl Pen {
             for (owner, datums) in owners[range.clone()].iter().zip(&waiting[range]) {
                 account.archive(*owner, datums.count(), &mut places);
             }
-            let nights = self.writer.nights(&rows);
-            account.alerts.push(AlertBatch { schema: Arc::clone(self.writer.schema()), rows, places, nights });
+            let (nights, observed_ms) = self.writer.times(&rows);
+            account.alerts.push(AlertBatch { schema: Arc::clone(self.writer.schema()), rows, places, nights, observed_ms });
         }
         for (index, fault) in outcome.bad {
             let (chunk, message) = owners[index];

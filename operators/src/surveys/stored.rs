@@ -176,7 +176,7 @@ pub fn store(schema: &Arc<WriterSchema>, rows: &[Stored], night: Option<i32>) ->
             .collect();
     let batch = RecordBatch::try_new(Arc::clone(&schema.columns), columns)?;
     let places = rows.iter().map(|stored| stored.place.clone()).collect();
-    Ok(AlertBatch { schema: Arc::clone(schema), rows: batch, places, nights: vec![night; rows.len()] })
+    Ok(AlertBatch { schema: Arc::clone(schema), rows: batch, places, nights: vec![night; rows.len()], observed_ms: None })
 }
 
 /// Points as columns, in the order of [`POINT`].

@@ -91,6 +91,7 @@ pub(super) fn batch(schema: &Arc<WriterSchema>, offsets: &[i64], cutout: usize, 
         rows,
         places: offsets.iter().map(place).collect(),
         nights: offsets.iter().map(|offset| night(*offset)).collect(),
+        observed_ms: None,
     }
 }
 

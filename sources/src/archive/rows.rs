@@ -100,7 +100,7 @@ impl Layout {
             // The schema's own columns: those of the batch, whatever else a file of the same table holds.
             let part = part.with_schema(schema.columns.clone())?;
             let nights = vec![night; part.num_rows()];
-            alerts.push(AlertBatch { schema, rows: part, places: places.at(&from), nights });
+            alerts.push(AlertBatch { schema, rows: part, places: places.at(&from), nights, observed_ms: None });
         }
         Ok(alerts)
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fink::graph::{Parts, build};
+use fink::observed::Observed;
 use fink_dataflow::alerts::{Decoded, Tally};
 use fink_dataflow::beats::{End, Seat};
 use fink_dataflow::budget::Budget;
@@ -370,6 +371,7 @@ fn run(
                 late: vec![(late_seat, late_writer)],
                 services: None,
                 book: book.clone(),
+                observed: Observed::default(),
                 last,
                 ticks: Ticks::ByHand(hand.clone()),
                 end: end.clone(),
