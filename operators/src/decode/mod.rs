@@ -230,9 +230,12 @@ impl<'c> Account<'c> {
     fn reject(&mut self, chunk: usize, message: usize, fault: Fault) {
         self.passed[chunk].tally.rejected += 1;
         let chunk = &self.chunks[chunk];
+        // Of its own: it may wait for long, and the source's memory is not to wait with it.
+        let message = &chunk.messages[message];
+        let payload = message.payload.as_deref().map(Bytes::copy_from_slice);
         self.rejects.push(Reject {
             log: Arc::clone(&chunk.log),
-            message: chunk.messages[message].clone(),
+            message: Message { payload, ..message.clone() },
             received_us: chunk.received_us,
             fault: fault.word,
             reason: fault.reason,

@@ -13,6 +13,7 @@
 //! | [`config`] | how to reach a cluster, and which of its topics to read |
 //! | `damage` | messages that can't be read, and when they are asked for again |
 //! | `health` | how we stand with the cluster, told once per change |
+//! | `held` | a message of our own, in the client's memory |
 //! | `positions` | where each log stands, and how messages become chunks |
 //! | `probe` | looks at single offsets |
 //! | `there` | which topics and partitions there are |
@@ -22,12 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use fink_dataflow::message::{Chunk, Log, Mark, Message};
+use fink_dataflow::message::{Chunk, Log, Mark};
 use fink_dataflow::ports::{Extent, Source, SourceError, Stretch};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, info};
@@ -36,6 +35,7 @@ pub mod config;
 mod damage;
 mod errors;
 mod health;
+mod held;
 mod positions;
 mod probe;
 mod there;
@@ -46,6 +46,7 @@ pub use config::{ConfigError, KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics}
 use damage::Damage;
 use errors::{client_error, is_away, passing};
 use health::Health;
+use held::Held;
 use positions::{Positions, Taken};
 use probe::Tails;
 use there::There;
@@ -66,7 +67,8 @@ const GATHERING: Duration = Duration::from_millis(5);
 pub struct KafkaSource {
     topics: Topics,
     client: ClientConfig,
-    consumer: BaseConsumer<Health>,
+    /// Reads. Messages that it gave keep it.
+    consumer: Arc<BaseConsumer<Health>>,
     /// Asks, and never reads. It also shows monitors what is durable: librdkafka begins to fetch nothing while a commit waits
     /// for the group's coordinator.
     asker: BaseConsumer<Health>,
@@ -100,7 +102,7 @@ impl KafkaSource {
         Ok(Self {
             topics: config.topics.clone(),
             client,
-            consumer,
+            consumer: Arc::new(consumer),
             asker,
             positions: Positions::default(),
             tails: None,
@@ -233,7 +235,7 @@ impl KafkaSource {
         let mut deadline = None;
         let mut failure = None;
         while messages < GATHERED_MAX && bytes < GATHERED_BYTES_MAX {
-            match self.consumer.poll(wait) {
+            match Held::poll(&self.consumer, wait) {
                 None => break,
                 // What comes behind these may be behind messages that nobody saw. It is gone through all the same: such errors
                 // come several at a time, and each would drop what the other partitions have for us.
@@ -249,13 +251,12 @@ impl KafkaSource {
                     failure = Some(error);
                     break;
                 }
-                Some(Ok(message)) => {
-                    let taken = self.positions.take(message.topic(), message.partition(), message.offset(), || owned(&message));
-                    if taken == Taken::Finished {
-                        finished.push((message.topic().to_owned(), message.partition()));
-                    }
+                Some(Ok(held)) => {
                     messages += 1;
-                    bytes += message.payload_len();
+                    bytes += held.as_ref().len();
+                    if let Taken::Finished(log) = self.positions.take(held) {
+                        finished.push(log);
+                    }
                 }
             }
             let until = *deadline.get_or_insert_with(|| Instant::now() + GATHERING);
@@ -264,8 +265,8 @@ impl KafkaSource {
         if messages > 0 {
             self.health().works();
         }
-        for (topic, partition) in finished {
-            self.fetch_no_more(&topic, partition);
+        for log in finished {
+            self.fetch_no_more(&log.topic, log.partition);
         }
         self.positions.gather(now_us());
         match failure {
@@ -341,7 +342,7 @@ impl KafkaSource {
         };
         for (log, from, to) in empty {
             debug!(%log, from, to, "log ends in what no consumer sees");
-            if self.positions.pass(&log, from, to) == Taken::Finished {
+            if matches!(self.positions.pass(&log, from, to), Taken::Finished(_)) {
                 self.fetch_no_more(&log.topic, log.partition);
             }
         }
@@ -491,16 +492,6 @@ fn hasten(client: &BaseConsumer<Health>, topic: Option<&str>) {
 /// The whole milliseconds of a time: librdkafka waits for those, and rdkafka spins through the rest.
 fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// A message of our own: its payload is copied once.
-fn owned(message: &BorrowedMessage<'_>) -> Message {
-    Message {
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis(),
-        key: message.key().map(Bytes::copy_from_slice),
-        payload: message.payload().map(Bytes::copy_from_slice),
-    }
 }
 
 fn now_us() -> i64 {

@@ -29,6 +29,15 @@ pub(crate) struct Reading {
     looked: Option<i64>,
 }
 
+/// A message as it comes.
+pub(crate) trait Incoming {
+    /// Its topic, partition and offset.
+    fn place(&self) -> (&str, i32, i64);
+
+    /// The same, of our own.
+    fn owned(self) -> Message;
+}
+
 /// What became of a message.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Taken {
@@ -37,7 +46,7 @@ pub(crate) enum Taken {
     /// Nobody reads its log there: it came from before a seek, or is past the end of the stretch.
     Dropped,
     /// The stretch of its log has been read to the end.
-    Finished,
+    Finished(Arc<Log>),
 }
 
 impl Positions {
@@ -91,8 +100,8 @@ impl Positions {
     }
 
     /// Takes the next message of a log.
-    pub(crate) fn take(&mut self, topic: &str, partition: i32, offset: i64, message: impl FnOnce() -> Message) -> Taken {
-        let strict = self.strict;
+    pub(crate) fn take(&mut self, message: impl Incoming) -> Taken {
+        let (strict, (topic, partition, offset)) = (self.strict, message.place());
         let Some(reading) = self.get_mut(topic, partition) else { return Taken::Dropped };
         if offset < reading.position || reading.done() || (strict && offset > reading.position) {
             return Taken::Dropped;
@@ -101,10 +110,10 @@ impl Positions {
             Some(until) if offset >= until => reading.position = until,
             _ => {
                 reading.position = offset + 1;
-                reading.gathered.push(message());
+                reading.gathered.push(message.owned());
             }
         }
-        if reading.done() { Taken::Finished } else { Taken::Gathered }
+        reading.taken()
     }
 
     /// A log holds nothing from `from` up to `to`: it is passed over, if it still stands there. Whether its stretch is
@@ -115,7 +124,7 @@ impl Positions {
             return Taken::Dropped;
         }
         reading.position = reading.until.map_or(to, |until| until.min(to));
-        if reading.done() { Taken::Finished } else { Taken::Gathered }
+        reading.taken()
     }
 
     /// Makes chunks of what was gathered.
@@ -152,6 +161,10 @@ impl Positions {
 }
 
 impl Reading {
+    fn taken(&self) -> Taken {
+        if self.done() { Taken::Finished(self.log.clone()) } else { Taken::Gathered }
+    }
+
     fn done(&self) -> bool {
         self.until.is_some_and(|until| self.position >= until)
     }
@@ -161,8 +174,15 @@ impl Reading {
 mod tests {
     use super::*;
 
-    fn message(offset: i64) -> Message {
-        Message { offset, timestamp_ms: None, key: None, payload: None }
+    /// A message of the log, by its offset.
+    impl Incoming for i64 {
+        fn place(&self) -> (&str, i32, i64) {
+            ("t", 2, *self)
+        }
+
+        fn owned(self) -> Message {
+            Message { offset: self, timestamp_ms: None, key: None, payload: None }
+        }
     }
 
     fn reading(from: i64, until: Option<i64>) -> (Positions, Arc<Log>) {
@@ -170,10 +190,6 @@ mod tests {
         let mut positions = Positions::default();
         positions.begin(&Stretch { log: log.clone(), from, until });
         (positions, log)
-    }
-
-    fn take(positions: &mut Positions, offset: i64) -> Taken {
-        positions.take("t", 2, offset, || message(offset))
     }
 
     fn spans(positions: &mut Positions) -> Vec<(i64, i64, Vec<i64>)> {
@@ -184,11 +200,11 @@ mod tests {
     #[test]
     fn spans_follow_one_another_over_what_holds_no_message() {
         let (mut positions, log) = reading(10, None);
-        assert_eq!(take(&mut positions, 12), Taken::Gathered);
-        assert_eq!(take(&mut positions, 13), Taken::Gathered);
+        assert_eq!(positions.take(12), Taken::Gathered);
+        assert_eq!(positions.take(13), Taken::Gathered);
         assert_eq!(spans(&mut positions), [(10, 14, vec![12, 13])]);
-        assert_eq!(take(&mut positions, 13), Taken::Dropped);
-        assert_eq!(take(&mut positions, 20), Taken::Gathered);
+        assert_eq!(positions.take(13), Taken::Dropped);
+        assert_eq!(positions.take(20), Taken::Gathered);
         assert_eq!(positions.pass(&log, 20, 25), Taken::Dropped);
         assert_eq!(positions.pass(&log, 21, 25), Taken::Gathered);
         assert_eq!(spans(&mut positions), [(14, 25, vec![20])]);
@@ -197,14 +213,14 @@ mod tests {
     #[test]
     fn a_stretch_ends_where_it_should() {
         let (mut positions, log) = reading(0, Some(5));
-        assert_eq!(take(&mut positions, 3), Taken::Gathered);
-        assert_eq!(take(&mut positions, 7), Taken::Finished);
-        assert_eq!(take(&mut positions, 8), Taken::Dropped);
+        assert_eq!(positions.take(3), Taken::Gathered);
+        assert_eq!(positions.take(7), Taken::Finished(log.clone()));
+        assert_eq!(positions.take(8), Taken::Dropped);
         assert_eq!(spans(&mut positions), [(0, 5, vec![3])]);
         let (mut positions, _) = reading(0, Some(2));
-        assert_eq!((take(&mut positions, 0), take(&mut positions, 1)), (Taken::Gathered, Taken::Finished));
+        assert_eq!((positions.take(0), positions.take(1)), (Taken::Gathered, Taken::Finished(log.clone())));
         let (mut positions, _) = reading(0, Some(2));
-        assert_eq!(positions.pass(&log, 0, 9), Taken::Finished);
+        assert_eq!(positions.pass(&log, 0, 9), Taken::Finished(log.clone()));
         assert_eq!(spans(&mut positions), [(0, 2, vec![])]);
     }
 
@@ -212,22 +228,22 @@ mod tests {
     fn nothing_is_passed_over_while_messages_can_not_be_read() {
         let (mut positions, _) = reading(10, None);
         positions.pass_over_nothing(true);
-        assert_eq!((take(&mut positions, 10), take(&mut positions, 12)), (Taken::Gathered, Taken::Dropped));
-        assert_eq!((take(&mut positions, 13), take(&mut positions, 11)), (Taken::Dropped, Taken::Gathered));
+        assert_eq!((positions.take(10), positions.take(12)), (Taken::Gathered, Taken::Dropped));
+        assert_eq!((positions.take(13), positions.take(11)), (Taken::Dropped, Taken::Gathered));
         positions.pass_over_nothing(false);
-        assert_eq!(take(&mut positions, 13), Taken::Gathered);
+        assert_eq!(positions.take(13), Taken::Gathered);
         assert_eq!(spans(&mut positions), [(10, 14, vec![10, 11, 13])]);
     }
 
     #[test]
     fn a_new_stretch_forgets_what_was_not_handed_over() {
         let (mut positions, log) = reading(0, None);
-        take(&mut positions, 0);
+        positions.take(0);
         positions.gather(0);
-        take(&mut positions, 1);
+        positions.take(1);
         positions.begin(&Stretch { log, from: 0, until: None });
         assert_eq!(spans(&mut positions), []);
-        take(&mut positions, 0);
+        positions.take(0);
         assert_eq!(spans(&mut positions), [(0, 1, vec![0])]);
     }
 
@@ -237,7 +253,7 @@ mod tests {
         let extents = [Extent { topic: "t".into(), partition: 2, low: 0, high: 6 }];
         assert_eq!(positions.quiet(&extents), []);
         assert_eq!(positions.quiet(&extents), [(log.clone(), 4, 6)]);
-        take(&mut positions, 4);
+        positions.take(4);
         assert_eq!(positions.quiet(&extents), []);
         positions.pass(&log, 5, 6);
         positions.quiet(&extents);
