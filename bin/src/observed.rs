@@ -42,10 +42,11 @@ impl Observed {
     /// Looks at the alerts that come by a lane.
     pub(crate) fn watch<'s>(&self, alerts: StreamVec<'s, Moment, Decoded>, lane: Lane) -> StreamVec<'s, Moment, Decoded> {
         let here = self.clone();
-        alerts.inspect_batch(move |moment, all| {
+        alerts.inspect_core(move |event| {
+            let Ok((stamp, all)) = event else { return };
             let latest = all.iter().flat_map(|each| &each.alerts).filter_map(|batch| batch.observed_ms).max();
-            if let Some(latest) = latest {
-                here.came(lane, *moment, latest);
+            if let Some((moment, latest)) = stamp.iter().copied().max().zip(latest) {
+                here.came(lane, moment, latest);
             }
         })
     }
