@@ -364,6 +364,7 @@ fn commit_options(run: &ArchiveRun, lags: &Lags) -> CommitOptions {
         vacuum_every: Some((*vacuum_after).clamp(Duration::from_secs(5), Duration::from_secs(3_600))),
         compaction: compact_bytes.map(|bytes| CompactionOptions {
             enough_bytes: (bytes / 2).min(BACKLOG_FILE),
+            whole_bytes: bytes / 2,
             full_bytes: bytes,
             backlog: lags.all.clone(),
             ..CompactionOptions::default()

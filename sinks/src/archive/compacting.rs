@@ -3,8 +3,8 @@
 //! A commit a second leaves thousands of files a night. They are merged in *tiers*: files of a folder (a night) with rows of
 //! the same magnitude, to the base of [`CompactionOptions::fan_in`], become one of the next magnitude as soon as there are
 //! enough of them. So a row is written anew once a magnitude and no more, and a folder never holds many files of any. A file
-//! that has reached its size is left alone for ever. A folder that has been quiet for a while is finished: what is left in it
-//! becomes few files, whatever their magnitude.
+//! that has reached its size is left alone. A folder that has been quiet for a while is finished: what is left in it becomes few
+//! files, whatever their magnitude, and what was large enough for a night that goes on is not for one that is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,8 +34,10 @@ pub const FILES_HELD_MAX: usize = 100;
 pub struct CompactionOptions {
     /// How many files of one magnitude become one. Larger: fewer rewrites of each row, and more files in a folder.
     pub fan_in: usize,
-    /// A file of so many bytes is large enough.
+    /// A file of so many bytes is large enough while its folder grows.
     pub enough_bytes: u64,
+    /// A file of so many bytes is large enough for ever.
+    pub whole_bytes: u64,
     /// A merge stops taking in files when it has so many bytes.
     pub full_bytes: u64,
     /// The most files that one merge takes in.
@@ -57,6 +59,7 @@ impl Default for CompactionOptions {
         Self {
             fan_in: 12,
             enough_bytes: 48 * MIB,
+            whole_bytes: 128 * MIB,
             full_bytes: 256 * MIB,
             files_max: 256,
             quiet: Duration::from_secs(900),
@@ -71,7 +74,8 @@ impl Default for CompactionOptions {
 #[must_use]
 pub fn choose<'a>(files: impl IntoIterator<Item = &'a DataFile>, quiet: bool, options: &CompactionOptions) -> Vec<&'a DataFile> {
     let mut tiers: BTreeMap<u32, Vec<&DataFile>> = BTreeMap::new();
-    for file in files.into_iter().filter(|file| file.size < options.enough_bytes) {
+    let enough = if quiet { options.whole_bytes.max(options.enough_bytes) } else { options.enough_bytes };
+    for file in files.into_iter().filter(|file| file.size < enough) {
         tiers.entry(magnitude(file.rows, options.fan_in)).or_default().push(file);
     }
     let bytes = |files: &[&DataFile]| files.iter().map(|file| file.size).sum::<u64>();
@@ -385,6 +389,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_backlog_left_as_it_is_becomes_large_once_the_night_is_over() {
+        let options = CompactionOptions::default();
+        let files: Vec<DataFile> = (0..9).map(|number| file(number, 1_300, 55 << 20)).collect();
+        assert!(choose(&files, false, &options).is_empty(), "large enough for a night that goes on");
+        assert_eq!(choose(&files, true, &options).len(), 5, "256 MiB and a little");
+        assert!(choose(&[file(1, 3_000, 130 << 20), file(2, 3_000, 130 << 20)], true, &options).is_empty());
+    }
+
+    #[test]
     fn a_large_file_is_not_written_anew_for_crumbs() {
         let options = CompactionOptions::default();
         let files = [file(1, 1_000, 100 << 20), file(2, 10, 1 << 20), file(3, 10, 1 << 20)];
@@ -403,9 +416,10 @@ mod tests {
             let files: Vec<DataFile> = sizes.iter().zip(0..).map(|((rows, mib), n)| file(n, *rows, mib << 20)).collect();
             let chosen = choose(&files, quiet, &options);
             prop_assert!(chosen.len() != 1 && chosen.len() <= options.files_max);
-            prop_assert!(chosen.iter().all(|file| file.size < options.enough_bytes));
+            let enough = if quiet { options.whole_bytes } else { options.enough_bytes };
+            prop_assert!(chosen.iter().all(|file| file.size < enough));
             let bytes: u64 = chosen.iter().map(|file| file.size).sum();
-            prop_assert!(bytes < options.full_bytes + options.enough_bytes);
+            prop_assert!(bytes < options.full_bytes + enough);
         }
     }
 }
