@@ -80,7 +80,8 @@ impl Observed {
 
 #[cfg(test)]
 mod tests {
-    use timely::dataflow::operators::{Input, Probe};
+    use timely::dataflow::operators::Probe;
+    use timely::dataflow::operators::vec::UnorderedInput;
 
     use super::*;
 
@@ -90,24 +91,24 @@ mod tests {
         timely::execute_directly({
             let observed = observed.clone();
             move |worker| {
-                let mut probe = ProbeHandle::new();
-                let mut input = worker.dataflow::<Moment, _, _>(|scope| {
-                    let (input, stream) = scope.new_input::<Vec<()>>();
-                    stream.probe_with(&mut probe);
-                    input
+                let probe = ProbeHandle::new();
+                let (_input, mut open) = worker.dataflow::<Moment, _, _>(|scope| {
+                    let ((input, open), stream) = scope.new_unordered_input::<()>();
+                    stream.probe_with(&probe);
+                    (input, open)
                 });
                 let mut until = |live: Moment| {
-                    input.advance_to(live);
-                    worker.step();
+                    open.downgrade(&live);
+                    (0..4).for_each(|_| _ = worker.step());
                     observed.settle(&probe);
                     [Lane::Live, Lane::Backlog].map(|lane| observed.until_ms(lane))
                 };
                 observed.came(Lane::Live, Moment::new(0, 3), 5_000);
-                observed.came(Lane::Backlog, Moment::new(1, 3), 2_000);
+                observed.came(Lane::Backlog, Moment::new(1, 5), 2_000);
                 assert_eq!(until(Moment::new(0, 3)), [None, None]);
                 assert_eq!(until(Moment::new(0, 4)), [Some(5_000), None], "the late epoch is open");
                 observed.came(Lane::Live, Moment::new(0, 4), 1_000);
-                assert_eq!(until(Moment::new(1, 4)), [Some(5_000), Some(2_000)]);
+                assert_eq!(until(Moment::new(1, 6)), [Some(5_000), Some(2_000)]);
             }
         });
     }
