@@ -1,5 +1,5 @@
-//! What a process does beside: snapshots and cleaning of the ledger, vacuum, compaction, a table of an answer, and accepted holes,
-//! by the product's rules of what may go.
+//! What a process does beside: snapshots and cleaning of the ledger, vacuum, compaction, and accepted holes, by the product's
+//! rules of what may go.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
+use fink_dataflow::Coverage;
 use fink_dataflow::table::entry::{DataFile, Removed};
 use fink_dataflow::table::ledger::{cleaned_age, kept_from};
-use fink_dataflow::{Coverage, Moment};
 use fink_sinks::archive::commit::{Ask, Edit, TableEdit};
 use fink_sinks::archive::compacting::{CompactionOptions, choose};
 use fink_sinks::archive::merge::Refusal;
@@ -19,7 +19,6 @@ use object_store::path::Path;
 
 use super::process::Process;
 use super::reader::store;
-use super::store::Store;
 
 /// Begins all of it.
 pub fn begin(process: &Rc<Process>) {
@@ -28,58 +27,6 @@ pub fn begin(process: &Rc<Process>) {
     tasks.spawn(process.owner, vacuum(process.clone()));
     tasks.spawn(process.owner, compaction(process.clone()));
     tasks.spawn(process.owner, acceptance(process.clone()));
-    tasks.spawn(process.owner, answers(process.clone()));
-}
-
-/// The table of an answer: how many offsets are covered, as changes of it. A row is a change, and what it came to.
-pub const ANSWERS: &str = "services/covered";
-
-/// Keeps the table of an answer: reads it back, and publishes desired minus published.
-async fn answers(process: Rc<Process>) {
-    let pause = process.world.tasks.chance(|chance| chance.between(500, 8_000));
-    let table: Arc<str> = ANSWERS.into();
-    let mut published = loop {
-        let read = process.world.calls.read(|store| published(store).map(|(sum, _)| sum));
-        match read.await {
-            Ok(Ok(sum)) => break sum,
-            Ok(Err(wrong)) => return process.world.wrong(wrong),
-            Err(_) => process.world.tasks.sleep(pause).await,
-        }
-    };
-    loop {
-        process.world.tasks.sleep(pause).await;
-        let (desired, moment) = (process.state().coverage.len().cast_signed(), process.state().moment);
-        if desired == published {
-            continue;
-        }
-        let change = i32::try_from(desired - published).expect("small");
-        let file = store(&process, &table, 0, vec![("answer".into(), change, desired, 0)]).await;
-        let part = TableEdit { table: table.clone(), as_of: None, adds: vec![file], removes: Vec::new(), data_change: true };
-        let moment = Moment::new(moment.epoch, moment.tick + 1);
-        let edit = Edit { note: "services".to_owned(), tables: vec![part], moment, ..Edit::default() };
-        match process.ask(Ask::Edit(edit)).await {
-            Ok(()) => published = desired,
-            Err(refusal) => process.world.wrong(format!("an answer is refused: {refusal}")),
-        }
-    }
-}
-
-/// What the table of an answer adds up to, and what its last row says that it does.
-///
-/// # Errors
-/// When a file of it is not there.
-pub fn published(store: &Store) -> Result<(i64, i64), String> {
-    let Some(table) = store.tables.get(ANSWERS) else { return Ok((0, 0)) };
-    let (mut sum, mut last) = (0, 0);
-    for path in table.live.keys() {
-        let (rows, _) =
-            store.files.get(&(ANSWERS.into(), path.clone())).ok_or_else(|| format!("{path} of {ANSWERS} is live and not there"))?;
-        for (_, change, came_to, _) in rows.iter() {
-            sum += i64::from(*change);
-            last = last.max(*came_to);
-        }
-    }
-    Ok((sum, last))
 }
 
 async fn snapshots(process: Rc<Process>) {
