@@ -9,13 +9,14 @@ use fink_dataflow::ports::Stored;
 use fink_dataflow::table::entry::State;
 use fink_dataflow::{Log, Moment};
 use fink_sinks::archive::upload::Stuck;
+use fink_sources::lanes::Lane;
 use fink_sources::progress::{LogProgress, Progress, ReaderState};
 use fink_sources::share::Share;
 use timely::dataflow::ProbeHandle;
 
 use crate::cluster::keep::Keep;
 use crate::graph::Probes;
-use crate::observed::{Lane, Observed};
+use crate::observed::Observed;
 use crate::session::Figures;
 use crate::standing::{Standing, Trend};
 

@@ -33,11 +33,12 @@ use fink_operators::decode::decode;
 use fink_sinks::archive::operator::archive;
 use fink_sinks::archive::writer::WriterHandle;
 use fink_sinks::outputs::Durable;
+use fink_sources::lanes::Lane;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
-use crate::observed::{Lane, Observed};
+use crate::observed::Observed;
 use crate::services::desk::Desk;
 use crate::services::{ServiceParts, Sources, services};
 

@@ -8,17 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fink_dataflow::Moment;
 use fink_dataflow::alerts::Decoded;
+use fink_sources::lanes::Lane;
 use timely::dataflow::operators::Inspect;
 use timely::dataflow::{ProbeHandle, StreamVec};
-
-/// The lane that alerts came by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lane {
-    /// Live ones.
-    Live,
-    /// Those of a backlog.
-    Backlog,
-}
 
 #[derive(Default)]
 struct Inner {
