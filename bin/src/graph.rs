@@ -109,7 +109,9 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
             let history = parts.history.take().map(|seat| lates.draw(seat));
             let catalogues = parts.catalogues.take().map(|seat| lates.draw(seat));
             let lines = parts.lines.take().map(|seat| lates.draw(seat));
-            services(scope, Sources { decoded: all_decoded, past: history, catalogues, lines }, parts)
+            let moves = parts.bound.as_mut().and_then(|bound| bound.seat.take()).map(|seat| lates.draw(seat));
+            parts.durable = Some(durable.clone());
+            services(scope, Sources { decoded: all_decoded, past: history, catalogues, lines, moves }, parts)
         });
         lates.asks().connect_loop(asking);
         Probes { live: closed, late: left, durable, desk, watch }

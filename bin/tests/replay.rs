@@ -73,7 +73,7 @@ fn the_same_rows_come_again_whatever_the_batches_lanes_and_files() {
     let all = replayed(&archive, Selection::default());
     assert!(all.rows >= 3_000, "{all}");
     assert_eq!(all, decoded(&archive, |_| true));
-    let some = Selection { offsets: Some(100..250), topic: Some("simulator".to_owned()), nights: None, within: None };
+    let some = Selection { offsets: Some(100..250), topic: Some("simulator".to_owned()), ..Selection::default() };
     let part = replayed(&archive, some.clone());
     assert_eq!(part.rows, 4 * 150);
     assert_eq!(part, decoded(&archive, |offset| (100..250).contains(&offset)));

@@ -216,6 +216,8 @@ pub enum Kind {
     Limit,
     /// Photometry at the object's known place, seen or not.
     Forced,
+    /// No point of a light curve: it stands in memory for those that are away, in the archive. The last in their order.
+    Away,
 }
 
 impl Kind {
@@ -226,6 +228,7 @@ impl Kind {
             Self::Detection => "detection",
             Self::Limit => "limit",
             Self::Forced => "forced",
+            Self::Away => "away",
         }
     }
 }

@@ -90,7 +90,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         nights: args.nights.as_deref().map(nights).transpose().context("--nights")?,
         topic: args.topic.clone(),
         offsets: args.offsets.as_deref().map(offsets).transpose().context("--offsets")?,
-        within: None,
+        ..Selection::default()
     };
     if args.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         bail!("--rate: takes a number above 0");

@@ -298,6 +298,10 @@ section! {
         /// So many archived alerts wait before their light rows are rolled into the table of them (or an hour has passed); a start
         /// reads its history from there, and from the alerts what is not there yet.
         light_rows: u64 = Default("100000"),
+        /// The bound on memory: light curves of objects that were last seen before the latest so many nights (of those that have
+        /// alerts) leave it. Answers stay the same: an object that is asked for, or seen again, is read from the archive. All
+        /// light curves stay where nothing is given.
+        memory_nights: Option<u64> = Example("90"),
         /// Catalogues whose first carried column is a class, those that count most first.
         classes: Vec<String> = Default("[]"),
         /// Catalogues that objects are looked up in, by name; read at the start. (Those that should change

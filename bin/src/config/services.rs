@@ -42,7 +42,11 @@ impl Configured {
         }
         let tables_every = services.tables.then(|| Duration::from_secs_f64(services.tables_every_s));
         let (chosen, own, associate_arcsec, light_rows) = (chosen.clone(), own.to_vec(), services.associate_arcsec, services.light_rows);
-        Ok(ServicesRun { chosen, catalogues, associate_arcsec, own, light_rows, tables_every, left_out: None })
+        let memory_nights = match services.memory_nights {
+            Some(0) => return Err(self.wrong("services.memory_nights", "is 0: the latest night's objects stay in memory")),
+            nights => nights.map(|nights| usize::try_from(nights).unwrap_or(usize::MAX)),
+        };
+        Ok(ServicesRun { chosen, catalogues, associate_arcsec, own, light_rows, memory_nights, tables_every, left_out: None })
     }
 }
 

@@ -73,7 +73,8 @@ pub fn build(worker: &mut Worker, parts: Parts) -> Probes {
         let history = chosen.history.take().map(|seat| lates.draw(seat));
         let catalogues = chosen.catalogues.take().map(|seat| lates.draw(seat));
         let lines = chosen.lines.take().map(|seat| lates.draw(seat));
-        let desk = services(scope, Sources { decoded: vec![alerts], past: history, catalogues, lines }, chosen);
+        let moves = chosen.bound.as_mut().and_then(|bound| bound.seat.take()).map(|seat| lates.draw(seat));
+        let desk = services(scope, Sources { decoded: vec![alerts], past: history, catalogues, lines, moves }, chosen);
         lates.asks().connect_loop(asking);
         Probes { live: closed, desk }
     })

@@ -10,8 +10,8 @@
 //! traces forget what nobody can ask for any more, and answers. A question may go to several workers, one after another: all
 //! are asked at one Moment, the last that every worker has closed, and while its [`Lease`] lives none forgets it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use differential_dataflow::Hashable;
@@ -19,6 +19,9 @@ use differential_dataflow::trace::TraceReader;
 use fink_dataflow::Moment;
 use fink_dataflow::alerts::AlertBatch;
 use fink_dataflow::budget::Claim;
+use fink_dataflow::detection::ObjectId;
+use fink_dataflow::table::store::runtime;
+use fink_operators::objects::Entry;
 use fink_sources::archive::history::{History, Reading};
 use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,7 @@ use tokio::sync::oneshot;
 
 use super::Traces;
 use super::catalogues::register::Register;
+use super::fetch::{Fetch, Known};
 use super::watch::{Pace, Watch};
 
 /// Questions that wait at a desk, at most.
@@ -51,6 +55,9 @@ pub enum Unready {
     /// The workers have ended.
     #[error("the services are stopping")]
     Stopping,
+    /// What is asked for is not in memory, and can't be read.
+    #[error("its light curve is in the archive, which can't be read now")]
+    Away,
 }
 
 /// What all desks of a process share.
@@ -61,6 +68,8 @@ struct Shared {
     history: Option<History>,
     register: Option<Register>,
     watch: Watch,
+    /// Where light curves are that are not in memory.
+    fetch: OnceLock<Fetch>,
 }
 
 #[derive(Default)]
@@ -71,8 +80,12 @@ struct State {
     leases: BTreeMap<Moment, usize>,
     /// The least Moment after all Moments of history seen so far.
     past: Moment,
+    /// Alerts of history seen so far.
+    past_rows: u64,
     /// Whether all of history was seen.
     read: bool,
+    /// What is not durable yet; `None`: all that is answered for is.
+    undurable: Option<Vec<Moment>>,
 }
 
 impl State {
@@ -89,7 +102,7 @@ pub fn open(workers: usize, history: Option<History>, register: Option<Register>
     let (jobs, waiting): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(WAITING_MAX)).unzip();
     let state = State { closed: vec![None; workers], read: history.is_none(), ..State::default() };
     let wakers = Mutex::new((0..workers).map(|_| None).collect());
-    let shared = Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history, register, watch: Watch::default() });
+    let shared = Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history, register, watch: Watch::default(), fetch: OnceLock::new() });
     let seats = waiting.into_iter().enumerate().map(|(index, jobs)| Seat { index, shared: Arc::clone(&shared), jobs });
     let seats = seats.collect();
     (Reader { shared }, seats)
@@ -132,8 +145,9 @@ impl Seat {
         use differential_dataflow::lattice::Lattice;
         let shared = Arc::clone(&self.shared);
         past.inspect_core(move |event| {
-            if let Ok((stamp, _)) = event {
+            if let Ok((stamp, batches)) = event {
                 let mut state = shared.state();
+                state.past_rows += batches.iter().map(|(batch, _)| batch.places.len() as u64).sum::<u64>();
                 state.past = stamp.iter().fold(state.past, |past, moment| past.join(moment));
             }
         })
@@ -148,6 +162,8 @@ pub struct Desk {
     answered: ProbeHandle<Moment>,
     /// Behind the history.
     read: Option<ProbeHandle<Moment>>,
+    /// Behind the archive, if this process writes it.
+    durable: Option<ProbeHandle<Moment>>,
     closed: Option<Moment>,
 }
 
@@ -159,11 +175,12 @@ impl Desk {
         traces: Traces,
         answered: ProbeHandle<Moment>,
         read: Option<ProbeHandle<Moment>>,
+        durable: Option<ProbeHandle<Moment>>,
     ) -> Self {
         // Any address of the dataflow will do: what counts is that the worker wakes.
         let waker = scope.worker().sync_activator_for(scope.addr().to_vec());
         seat.shared.wakers.lock().unwrap_or_else(PoisonError::into_inner)[seat.index] = Some(waker);
-        Self { seat, traces, answered, read, closed: None }
+        Self { seat, traces, answered, read, durable, closed: None }
     }
 
     /// What the worker does between two steps.
@@ -183,9 +200,12 @@ impl Desk {
             return;
         };
         self.closed = Some(closed);
+        // The frontier behind the archive is that of all workers.
+        let undurable = self.durable.as_ref().map(|durable| durable.with_frontier(|frontier| frontier.to_vec()));
         let since = {
             let mut state = self.seat.shared.state();
             state.closed[self.seat.index] = Some(closed);
+            state.undurable = undurable;
             if let (Some(read), Some(history)) = (&self.read, &self.seat.shared.history) {
                 state.read |= read.done() && history.reading() == Reading::Done;
             }
@@ -338,6 +358,57 @@ impl Reader {
     #[must_use]
     pub fn closed(&self) -> Option<Moment> {
         self.shared.state().floor()
+    }
+
+    /// Whether all that is answered of a Moment is in the archive.
+    #[must_use]
+    pub fn is_durable(&self, moment: Moment) -> bool {
+        self.shared.state().undurable.iter().flatten().all(|open| !open.less_equal(&moment))
+    }
+
+    /// Whether so many alerts of the history are in the answers.
+    #[must_use]
+    pub fn has_read(&self, rows: u64) -> bool {
+        let state = self.shared.state();
+        state.past_rows >= rows && state.floor().is_some_and(|floor| state.past.less_equal(&floor))
+    }
+
+    /// Where light curves are that are not in memory.
+    pub fn fetches(&self, fetch: Fetch) {
+        // It is said once.
+        let _ = self.shared.fetch.set(fetch);
+    }
+
+    /// The entries of an object that are not in memory.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub(super) async fn fetch(&self, object: ObjectId, known: Known) -> Result<BTreeSet<Entry>, Unready> {
+        let fetch = self.shared.fetch.get().ok_or(Unready::Away)?.clone();
+        let read = runtime().spawn_blocking(move || fetch.curves(&BTreeMap::from([(object, known)])));
+        let curves = read.await.map_err(|_| Unready::Stopping)?.map_err(|error| {
+            tracing::warn!("a light curve can't be read from the archive: {:#}", anyhow::Error::from(error));
+            Unready::Away
+        })?;
+        curves.into_values().next().ok_or(Unready::Away)
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shared.jobs.len()
+    }
+
+    /// Asks one worker.
+    ///
+    /// # Errors
+    /// When it can't answer.
+    pub(super) async fn ask_worker<R: Send + 'static>(
+        &self,
+        worker: usize,
+        question: impl FnOnce(&mut Traces) -> R + Send + 'static,
+    ) -> Result<R, Unready> {
+        self.send(worker, question)?.await.map_err(|_| Unready::Stopping)
     }
 
     /// Whether what is answered of a Moment knows all that was archived before this process.

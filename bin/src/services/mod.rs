@@ -16,6 +16,8 @@
 //! | [`views`] | what is read of the arrangements at a Moment |
 //! | [`answers`] | what is told of it, as JSON |
 //! | [`catalogues`] | which catalogues there are, and how their rows come into the graph |
+//! | [`bound`] | has light curves leave memory of objects that were not seen for long, and come back |
+//! | [`fetch`] | reads such from the archive |
 //! | [`watch`] | how many alerts came in and were answered for, and how long that took |
 //! | [`start`] | what a run of services needs |
 //! | [`roll`] | rolls what is archived into the table of light rows, which a later start reads |
@@ -26,8 +28,10 @@
 //! let go by both. What services hold in memory is what they answer from.
 
 pub mod answers;
+pub mod bound;
 pub mod catalogues;
 pub mod desk;
+pub mod fetch;
 pub mod roll;
 pub mod start;
 pub mod tables;
@@ -49,7 +53,7 @@ use fink_operators::catalogue::Row;
 use fink_operators::classify::{self, Matches};
 use fink_operators::crossmatch::{Association, Place, associations, matches, places};
 use fink_operators::monitor::{Counter, monitor};
-use fink_operators::objects::{CurveSpine, Summary, objects};
+use fink_operators::objects::{Away, CurveSpine, Summary, objects_in_part};
 use fink_operators::surveys::operator::light;
 use fink_sources::queue::Inlet;
 use timely::dataflow::operators::generic::operator::empty;
@@ -59,8 +63,10 @@ use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 use crate::own::answers::Kept;
 use crate::own::lines::Line;
 use crate::own::{self, Inputs, Own};
+use bound::{BoundParts, Moved, Told};
 use catalogues::feed::{Piece, changes};
 use desk::{Desk, Seat};
+use fetch::Known;
 use tables::{Count, Tables};
 
 /// A service.
@@ -145,6 +151,10 @@ pub struct ServiceParts {
     pub own: Vec<Own>,
     /// Where changes of their tables' lines are drawn, if they have any.
     pub lines: Option<LateSeat<Inlet<Piece<Line>>>>,
+    /// What has light curves leave memory, if any do.
+    pub bound: Option<BoundParts>,
+    /// Behind the archive, if this process writes it: what is durable.
+    pub durable: Option<ProbeHandle<Moment>>,
     /// Where questions come in.
     pub seat: Seat,
     /// Where answers are kept as tables; `None`: they are not.
@@ -193,12 +203,14 @@ pub struct Sources<'s> {
     pub catalogues: Option<Pieces<'s>>,
     /// Lines of the own services' tables.
     pub lines: Option<Pieces<'s, Line>>,
+    /// Entries of light curves that leave memory and come back.
+    pub moves: Option<Pieces<'s, Moved>>,
 }
 
 /// Builds the services on a worker.
 pub fn services<'s>(scope: Scope<'s, Moment>, sources: Sources<'s>, parts: ServiceParts) -> Desk {
-    let Sources { decoded, past, catalogues, lines } = sources;
-    let ServiceParts { chosen, own, associate_arcsec, seat, tables, .. } = parts;
+    let Sources { decoded, past, catalogues, lines, moves } = sources;
+    let ServiceParts { chosen, own, associate_arcsec, seat, tables, bound, durable, .. } = parts;
     let answered = ProbeHandle::new();
     // What comes live is the first.
     let watch = seat.watch();
@@ -230,7 +242,8 @@ pub fn services<'s>(scope: Scope<'s, Moment>, sources: Sources<'s>, parts: Servi
         traces.counters = Some(counters.trace);
     }
     if chosen.has(Service::Objects) {
-        let objects = objects(alerts.clone());
+        let away = bound.zip(moves).map(|(bound, moves)| away(bound.told, moves));
+        let objects = objects_in_part(alerts.clone(), away);
         tables.iter().for_each(|tables| tables.objects(&objects.summaries));
         let places = places(&objects.summaries);
         if chosen.has(Service::Crossmatch) {
@@ -278,5 +291,16 @@ pub fn services<'s>(scope: Scope<'s, Moment>, sources: Sources<'s>, parts: Servi
     {
         tables.counts(differential_dataflow::collection::concatenate(scope, counted));
     }
-    Desk::new(scope, seat, traces, answered, read)
+    Desk::new(scope, seat, traces, answered, read, durable)
+}
+
+/// Light curves that leave memory and come back, as the objects know of it.
+fn away(told: Told, moves: Pieces<'_, Moved>) -> Away<'_, Moment> {
+    let enters = told.clone();
+    let moves = moves.inspect_core(move |event| {
+        if let Ok((stamp, pieces)) = event {
+            stamp.iter().copied().max().into_iter().for_each(|moment| enters.entered(pieces.len(), moment));
+        }
+    });
+    Away { moves: changes(moves, None), wanted: Box::new(move |object, summary| told.wanted(object, Known::of(summary))) }
 }

@@ -17,10 +17,12 @@ use fink_sources::archive::Replay;
 use fink_sources::archive::history::History;
 use fink_sources::queue::Inlet;
 
+use super::bound::{Bound, BoundParts, Moved, PASS_ROWS, Told};
 use super::catalogues::feed::{Feed, Piece};
 use super::catalogues::register::Register;
 use super::catalogues::{CatalogueFile, Names};
 use super::desk::{Reader, Seat, Stand, open};
+use super::fetch::Fetch;
 use super::roll::{Roller, Rolling};
 use super::tables::Tables;
 use super::{Chosen, Service, ServiceParts};
@@ -45,6 +47,8 @@ pub struct ServicesRun {
     pub associate_arcsec: f64,
     /// How many archived alerts wait before their light rows are rolled.
     pub light_rows: u64,
+    /// Light curves of objects that were last seen before the latest so many nights leave memory; `None`: none does.
+    pub memory_nights: Option<usize>,
     /// How often what changed of the answers is written to tables; `None`: never.
     pub tables_every: Option<Duration>,
     /// Services of one's own that run beside them.
@@ -89,6 +93,7 @@ pub struct Services {
     rolling: Mutex<Option<Rolling>>,
     catalogues: Option<Inlet<Piece>>,
     lines: Option<Inlet<Piece<Line>>>,
+    bound: Option<(Told, Inlet<Piece<Moved>>)>,
     feeds: Mutex<Vec<Feed>>,
 }
 
@@ -147,17 +152,31 @@ impl Services {
         let (feed, catalogues) = feed.unzip();
         let has_tables = run.own.iter().any(|own| !own.tables().is_empty());
         let (tables, lines) = has_tables.then(|| lines::start(&run.own, &register)).transpose()?.unzip();
+        let bound = run.memory_nights.filter(|_| run.chosen.has(Service::Objects)).map(Bound::new);
         let (history, thread) = if replay.rows() > 0 {
-            tracing::info!(alerts = replay.rows(), "services read the archive's history, beside what comes now");
-            let (history, inlet, thread) = History::start(replay, HISTORY_THREADS, rate)?;
+            let total = replay.rows();
+            tracing::info!(alerts = total, "services read the archive's history, beside what comes now");
+            let (history, inlet, thread) = match bound.as_ref().map(Bound::told) {
+                None => History::start(replay, HISTORY_THREADS, rate)?,
+                Some(told) => {
+                    let passes = move || replay.passes(PASS_ROWS);
+                    History::start_in_passes(passes, total, HISTORY_THREADS, rate, move |rows| told.pass(rows))?
+                }
+            };
             (Some((history, inlet)), Some(thread))
         } else {
             (None, None)
         };
         let (reader, seats) = open(workers, history.as_ref().map(|(history, _)| history.clone()), looked_up.then(|| register.clone()));
+        reader.fetches(Fetch::new(archive));
+        let bound = bound.map(|bound| {
+            let told = bound.told();
+            bound.start(archive, reader.clone()).map(|(feed, inlet)| (feed, (told, inlet)))
+        });
+        let (bound, moves) = bound.transpose()?.unzip();
         let seats = Mutex::new(seats.into_iter().map(Some).collect());
         let (thread, run, archive) = (Mutex::new(thread), run.clone(), archive.place());
-        let feeds = Mutex::new(feed.into_iter().chain(tables).collect());
+        let feeds = Mutex::new(feed.into_iter().chain(tables).chain(bound).collect());
         Ok(Self {
             run,
             reader,
@@ -168,6 +187,7 @@ impl Services {
             thread,
             catalogues,
             lines,
+            bound: moves,
             feeds,
             outputs: None,
             rolling: Mutex::default(),
@@ -192,8 +212,12 @@ impl Services {
         let catalogues = self.catalogues.as_ref().map(|inlet| draws.seat(inlet, WHOLE_CLOSE));
         let lines = self.lines.as_ref().map(|inlet| draws.seat(inlet, WHOLE_CLOSE));
         let tables = self.outputs.as_ref().map(|outputs| Tables { seat: outputs.seat(index), names: self.names() });
+        let bound = self.bound.as_ref().map(|(told, inlet)| {
+            let seat = Some(draws.seat(inlet, Close::default()));
+            BoundParts { seat, told: told.clone() }
+        });
         let ServicesRun { chosen, associate_arcsec, own, .. } = self.run.clone();
-        ServiceParts { chosen, associate_arcsec, history, catalogues, own, lines, seat, tables }
+        ServiceParts { chosen, associate_arcsec, history, catalogues, own, lines, seat, tables, bound, durable: None }
     }
 
     /// How far the answers and their tables are.

@@ -14,11 +14,12 @@ use fink_operators::classify::history::{Classes, classes};
 use fink_operators::crossmatch::sky::{cells, within_arcsec};
 use fink_operators::crossmatch::{Association, Place};
 use fink_operators::monitor::Counter;
-use fink_operators::objects::{Entry, Summary, curve};
+use fink_operators::objects::{Entry, Summary, curve, summarise};
 use timely::order::PartialOrder;
 use timely::progress::frontier::AntichainRef;
 
 use super::desk::{Lease, Reader, Unready};
+use super::fetch::Known;
 use super::{Class, Traces};
 
 /// An object.
@@ -35,6 +36,9 @@ pub struct Object {
     /// Its light curve, in order of observation, and which points are alerts of their own; empty unless asked for.
     pub curve: Vec<(Point, bool)>,
 }
+
+/// An object as a worker holds it; and where its light curve is away, what of it is not. Then the summary is of when it left.
+type Held = (Object, Option<Vec<Entry>>);
 
 /// The counts of a night.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,7 +64,21 @@ pub enum Curve {
 /// When a worker can't answer.
 pub async fn object(reader: &Reader, lease: &Lease, id: ObjectId, wanted: Curve) -> Result<Option<Object>, Unready> {
     let at = lease.moment;
-    reader.ask(&id, move |traces| view(traces, id, at, wanted)).await
+    let Some((mut object, away)) = reader.ask(&id, move |traces| view(traces, id, at, wanted)).await? else { return Ok(None) };
+    if let Some(here) = away {
+        let mut entries = reader.fetch(id, Known::of(&object.summary)).await?;
+        entries.extend(here);
+        object.curve = told(entries.iter());
+        if let Some(summary) = summarise(id.survey, entries.iter()) {
+            object.classes = object.classes.map(|known| classes(&summary.runs, &known.matches));
+            object.summary = summary;
+        }
+    }
+    Ok(Some(object))
+}
+
+fn told<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<(Point, bool)> {
+    curve(entries).into_iter().map(|entry| (entry.point, entry.own.is_some())).collect()
 }
 
 /// The objects within a radius (arcseconds) of a place, nearest first, with their distance; at most `most`.
@@ -97,7 +115,7 @@ pub async fn cone(
     // Each worker is asked once: one that is busy makes the whole wait once.
     let ids: Arc<[ObjectId]> = near.iter().map(|(_, id)| *id).collect();
     let seen = reader.ask_all(move |traces| ids.iter().filter_map(|id| view(traces, *id, at, Curve::None)).collect::<Vec<_>>());
-    let mut seen: HashMap<ObjectId, Object> = seen.await?.into_iter().flatten().map(|object| (object.id, object)).collect();
+    let mut seen: HashMap<ObjectId, Object> = seen.await?.into_iter().flatten().map(|(object, _)| (object.id, object)).collect();
     Ok(near.into_iter().filter_map(|(separation, id)| Some((separation, seen.remove(&id)?))).collect())
 }
 
@@ -138,7 +156,7 @@ pub async fn nights(reader: &Reader, lease: &Lease) -> Result<Vec<Option<i32>>, 
     Ok(nights)
 }
 
-fn view(traces: &mut Traces, id: ObjectId, at: Moment, wanted: Curve) -> Option<Object> {
+fn view(traces: &mut Traces, id: ObjectId, at: Moment, wanted: Curve) -> Option<Held> {
     let mut summary = None;
     values(traces.summaries.as_mut()?, &[id], at, |_, found: &Summary, _| summary = Some(found.clone()));
     let summary = summary?;
@@ -155,8 +173,9 @@ fn view(traces: &mut Traces, id: ObjectId, at: Moment, wanted: Curve) -> Option<
     if let (Curve::Whole, Some(trace)) = (wanted, &mut traces.entries) {
         values(trace, &[id], at, |_, entry, _| entries.push(Entry::from(entry)));
     }
-    let curve = curve(entries.iter()).into_iter().map(|entry| (entry.point, entry.own.is_some())).collect();
-    Some(Object { id, summary, classes, associations, curve })
+    // It is the last in their order.
+    let away = entries.pop_if(|last| last.is_away()).map(|_| std::mem::take(&mut entries));
+    Some((Object { id, summary, classes, associations, curve: told(entries.iter()) }, away))
 }
 
 /// Calls `each` with all that these keys, which are in order, have at a Moment, and how often.
@@ -208,7 +227,7 @@ where
 }
 
 /// How often a value is there at a Moment, of its updates.
-fn count<C: Cursor<Time = Moment, Diff = isize>>(
+pub(crate) fn count<C: Cursor<Time = Moment, Diff = isize>>(
     updates: impl FnOnce(&mut dyn FnMut(C::TimeGat<'_>, C::DiffGat<'_>)),
     at: Moment,
 ) -> isize {

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a test has no outside")]
 
+mod bound;
 mod catalogs;
 mod follow;
 mod graph;

@@ -14,6 +14,9 @@ use crate::coverage::Coverage;
 /// The table's folder in the archive. Light rows that a release makes otherwise than those before it go to another.
 pub const TABLE: &str = "detections";
 
+/// The column of an object's name, in the order of which a file's rows stand; null where an alert has no light row.
+pub const OBJECT: &str = "objectId";
+
 /// What stands for the fingerprint of a writer's schema where a row is a light row.
 pub const SCHEMA: &str = "fink.detection.1";
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use fink_dataflow::detection::{Address, Detection, Enriched, Kind, Point};
+use fink_dataflow::detection::{Address, Band, Detection, Enriched, Kind, Point, Real, Real32, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::packed::Seen;
@@ -47,6 +47,32 @@ impl Entry {
     #[must_use]
     pub fn repeated(point: Point) -> Self {
         Self { point, own: None }
+    }
+
+    /// What stands for the entries of an object that are away.
+    #[must_use]
+    pub fn away() -> Self {
+        let (none, single) = (Real::NONE, Real32::NONE);
+        Self::repeated(Point {
+            kind: Kind::Away,
+            id: 0,
+            mjd_tai: none,
+            ra_deg: none,
+            dec_deg: none,
+            value: single,
+            error: single,
+            limit: single,
+            score: single,
+            band: Band(0),
+            unit: Unit::Magnitude,
+            negative: false,
+        })
+    }
+
+    /// Whether it stands for entries that are away.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.point.kind == Kind::Away
     }
 
     fn key(&self) -> (Kind, i64) {

@@ -14,6 +14,10 @@
 //!
 //! A summary is a function of the set of an object's entries, so late rows, duplicates and retractions are all one: the
 //! object is summed up again from what it then has.
+//!
+//! Entries may leave memory and come back ([`Away`]): one entry then stands for them, and the summary stays as it was, so that
+//! nothing that follows from it changes. An object of which more is seen meanwhile is told of; whoever keeps the entries
+//! brings them back, and it is summed up again.
 
 pub mod compact;
 pub mod curve;
@@ -23,7 +27,8 @@ pub mod summary;
 
 use std::rc::Rc;
 
-use differential_dataflow::Hashable;
+use differential_dataflow::consolidation::consolidate;
+use differential_dataflow::{Hashable, VecCollection};
 use differential_dataflow::batcher::merge::MergeBatcher;
 use differential_dataflow::batcher::merge::vec::VecMerger;
 use differential_dataflow::lattice::Lattice;
@@ -36,11 +41,12 @@ use fink_dataflow::detection::{LightAlert, ObjectId};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::{Concat, Exchange as _, Operator};
 use timely::progress::Timestamp;
 
 use compact::{Counts, Times};
 pub use curve::{Entry, Own, curve};
+use fink_dataflow::detection::Kind;
 use packed::Packed;
 pub use summary::{Summary, summarise};
 
@@ -66,8 +72,22 @@ pub struct Objects<'s, T: Timestamp + Lattice> {
     pub summaries: ByObject<'s, T, Summary>,
 }
 
+/// Light curves that are not all in memory.
+pub struct Away<'s, T: Timestamp + Lattice> {
+    /// Entries that leave, and [`Entry::away`] in their place; entries that come back, and it goes. What leaves or comes back of
+    /// an object does so at one time.
+    pub moves: VecCollection<'s, T, (ObjectId, Entry), isize>,
+    /// Is told of objects that are away and of which more came, with their summary as it was; perhaps more than once.
+    pub wanted: Box<dyn FnMut(ObjectId, &Summary)>,
+}
+
 /// Keeps objects up to date with the alerts.
 pub fn objects<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s, T>) -> Objects<'s, T> {
+    objects_in_part(alerts, None)
+}
+
+/// As [`objects`], while some of their light curves are away.
+pub fn objects_in_part<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s, T>, away: Option<Away<'s, T>>) -> Objects<'s, T> {
     // One row goes to the object's worker, not one for each point of its history.
     let home = Exchange::new(|(alert, _, _): &(LightAlert, T, isize)| alert.object.hashed());
     let entries = alerts.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(home, "Entries", |_capability, _info| {
@@ -82,12 +102,27 @@ pub fn objects<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s, T>) -> 
             });
         }
     });
+    let (moves, mut wanted) = away.map(|away| (away.moves, away.wanted)).unzip();
+    let entries = match moves {
+        Some(moves) => entries.concat(moves.inner.exchange(|((object, _), _, _)| object.hashed())),
+        None => entries,
+    };
     let entries = arrange_core::<_, _, CurveBatcher<T>, CurveSpine<T>>(entries, Pipeline, "light curves by object", CurveBatcher::new);
-    let summaries = entries.clone().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
+    let summaries = entries.clone().reduce_core::<_, ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, _, _>(
         "summaries by object",
-        |object, entries, output| {
+        move |object, entries, before: &mut Vec<(Summary, isize)>, changes| {
+            // It is the last in their order.
+            if entries.last().is_some_and(|(seen, _)| seen.point.kind == Kind::Away) {
+                // What it was summed up to stays; what came since waits for the rest.
+                if let (2.., Some(wanted), Some((summary, _))) = (entries.len(), &mut wanted, before.first()) {
+                    wanted(*object, summary);
+                }
+                return;
+            }
             let there: Vec<Entry> = entries.iter().filter(|(_, count)| *count > 0).map(|(seen, _)| Entry::from(*seen)).collect();
-            output.extend(summarise(object.survey, there.iter()).map(|summary| (summary, 1)));
+            changes.extend(summarise(object.survey, there.iter()).map(|summary| (summary, 1)));
+            changes.extend(before.drain(..).map(|(summary, count)| (summary, -count)));
+            consolidate(changes);
         },
         |buffer, object, updates| {
             buffer.clear();

@@ -151,6 +151,7 @@ impl Packed {
             Kind::Detection => 0,
             Kind::Limit => 1,
             Kind::Forced => 2,
+            Kind::Away => 3,
         };
         let bits = [
             (point.unit == Unit::NanoJansky, flag::NANOJANSKY),
@@ -261,7 +262,8 @@ fn point(flags: u8, bytes: &mut &[u8]) -> Point {
         kind: match flags & flag::KIND {
             0 => Kind::Detection,
             1 => Kind::Limit,
-            _ => Kind::Forced,
+            2 => Kind::Forced,
+            _ => Kind::Away,
         },
         id,
         mjd_tai: Real(mjd_tai),

@@ -33,6 +33,13 @@ pub struct Summary {
     pub runs: Box<[Run]>,
 }
 
+impl Summary {
+    /// The nights of its alerts, in days since 1970; a night may come more than once.
+    pub fn nights(&self) -> impl Iterator<Item = i32> {
+        self.runs.iter().flat_map(|run| run.nights.iter().map(|(night, _)| *night))
+    }
+}
+
 /// A mean position.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
 pub struct Position {

@@ -21,7 +21,7 @@ use super::light::{Unlit, address};
 use super::{SURVEYS, of_id};
 
 /// The column that rows stand in order of, and are looked up by.
-pub const OBJECT: &str = "objectId";
+pub const OBJECT: &str = light::OBJECT;
 
 /// An alert's light row, or why it has none, and where it comes from.
 #[derive(Clone, Debug)]

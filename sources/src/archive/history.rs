@@ -54,12 +54,27 @@ impl History {
     /// # Errors
     /// When no thread can be had.
     pub fn start(replay: Replay, threads: usize, rate: Option<f64>) -> std::io::Result<(Self, Inlet<AlertBatch>, JoinHandle<()>)> {
+        let total = replay.rows();
+        Self::start_in_passes(move || Ok(vec![replay]), total, threads, rate, |_| true)
+    }
+
+    /// As [`History::start`], pass by pass: `between` is called after each that another follows, with the rows handed over so far,
+    /// and says whether to go on. What the passes are is found out on the thread that reads.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start_in_passes(
+        passes: impl FnOnce() -> Result<Vec<Replay>, ReplayError> + Send + 'static,
+        total: u64,
+        threads: usize,
+        rate: Option<f64>,
+        between: impl FnMut(u64) -> bool + Send + 'static,
+    ) -> std::io::Result<(Self, Inlet<AlertBatch>, JoinHandle<()>)> {
         let (outlet, inlet) = queue(BOUNDS);
-        let shared =
-            Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(0), total: replay.rows(), rate, reading: Mutex::default() };
+        let shared = Shared { stop: AtomicBool::new(false), rows: AtomicU64::new(0), total, rate, reading: Mutex::default() };
         let history = Self { shared: Arc::new(shared) };
         let own = history.clone();
-        let thread = std::thread::Builder::new().name("history".into()).spawn(move || own.read(replay, threads, outlet))?;
+        let thread = std::thread::Builder::new().name("history".into()).spawn(move || own.read(passes, between, threads, outlet))?;
         Ok((history, inlet, thread))
     }
 
@@ -71,22 +86,25 @@ impl History {
         Self { shared: Arc::new(shared) }
     }
 
-    fn read(&self, replay: Replay, threads: usize, outlet: Outlet<AlertBatch>) {
+    fn read(
+        &self,
+        passes: impl FnOnce() -> Result<Vec<Replay>, ReplayError>,
+        mut between: impl FnMut(u64) -> bool,
+        threads: usize,
+        outlet: Outlet<AlertBatch>,
+    ) {
         let began = Instant::now();
-        let read = replay.run(threads, |batch| {
-            let rows = batch.places.len() as u64;
-            self.pace(began);
-            let mut waiting = batch;
-            while !self.stopped() {
-                match outlet.send(waiting, PATIENCE) {
-                    Ok(()) => {
-                        self.shared.rows.fetch_add(rows, Ordering::Relaxed);
-                        return ControlFlow::Continue(());
-                    }
-                    Err(back) => waiting = back,
+        let read = passes().and_then(|passes| {
+            for (index, pass) in passes.into_iter().enumerate() {
+                if index > 0 && !between(self.shared.rows.load(Ordering::Relaxed)) {
+                    self.stop();
                 }
+                if self.stopped() {
+                    break;
+                }
+                pass.run(threads, |batch| self.hand(batch, began, &outlet))?;
             }
-            ControlFlow::Break(())
+            Ok(())
         });
         let reading = match read {
             Err(error) => Reading::Failed(chain(&error)),
@@ -95,6 +113,23 @@ impl History {
         };
         // Before the outlet is dropped: who sees the end sees what end it is.
         *self.shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+    }
+
+    /// Hands a batch over, when there is room.
+    fn hand(&self, batch: AlertBatch, began: Instant, outlet: &Outlet<AlertBatch>) -> ControlFlow<()> {
+        let rows = batch.places.len() as u64;
+        self.pace(began);
+        let mut waiting = batch;
+        while !self.stopped() {
+            match outlet.send(waiting, PATIENCE) {
+                Ok(()) => {
+                    self.shared.rows.fetch_add(rows, Ordering::Relaxed);
+                    return ControlFlow::Continue(());
+                }
+                Err(back) => waiting = back,
+            }
+        }
+        ControlFlow::Break(())
     }
 
     /// Waits until the rate has room for what comes next.

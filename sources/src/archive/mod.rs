@@ -7,6 +7,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`select`] | which rows, and which columns |
+//! | `sought` | rows of some objects only, from where these stand in order |
+//! | [`passes`] | the same history, object after object, in several passes |
 //! | `rows` | a file's batches as alert batches |
 //! | [`rejected`] | which messages are rejects now |
 //! | [`digest`] | whether two sets of rows are the same, in any order |
@@ -17,8 +19,10 @@ pub mod digest;
 pub mod follow;
 pub mod history;
 pub mod rejected;
+pub mod passes;
 mod rows;
 pub mod select;
+mod sought;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -125,8 +129,15 @@ impl Replay {
     /// # Errors
     /// As [`Replay::open`].
     pub fn history(archive: &Archive) -> Result<Self, ReplayError> {
+        Self::history_of(archive, Selection::default())
+    }
+
+    /// As [`Replay::history`], of some objects and nights. Of alerts that have no light row yet, those of other objects come too.
+    ///
+    /// # Errors
+    /// As [`Replay::open`].
+    pub fn history_of(archive: &Archive, all: Selection) -> Result<Self, ReplayError> {
         let (ledger, state) = read(archive)?;
-        let all = Selection::default();
         // A table that has yet to take an entry lacks what the ledger says that it holds: then alerts are read alone.
         let held = match state.tables.get(light::TABLE) {
             Some(known) if Table::open(archive, light::TABLE)?.applied() >= Some(known.last) => Some(known.last),
@@ -135,7 +146,7 @@ impl Replay {
         let lacking = if held.is_some() { Some(Arc::new(unrolled(archive, &state)?)) } else { None };
         let lacking = Selection { within: lacking, ..all.clone() };
         // Both tables may be ahead of this state when others write: what counts is what it says.
-        let light = Selection { within: Some(Arc::new(state.light.clone())), ..Selection::default() };
+        let light = Selection { within: Some(Arc::new(state.light.clone())), ..all.clone() };
         let mut replay = Self::none(archive, ledger, state.routes, Wanted::Light);
         let tables: BTreeSet<Arc<str>> = replay.routes.values().map(|route| route.table.clone()).collect();
         if let Some(last) = held {
@@ -147,10 +158,10 @@ impl Replay {
         Ok(replay)
     }
 
-    fn none(archive: &Archive, ledger: Ledger, routes: BTreeMap<Arc<str>, Route>, wanted: Wanted) -> Self {
+    fn none(archive: &Archive, ledger: Arc<Ledger>, routes: BTreeMap<Arc<str>, Route>, wanted: Wanted) -> Self {
         Self {
             archive: archive.clone(),
-            ledger: Arc::new(ledger),
+            ledger,
             wanted,
             routes,
             versions: Vec::new(),
@@ -253,10 +264,10 @@ pub fn unrolled(archive: &Archive, state: &State) -> Result<Coverage, ReplayErro
     if state.tables.contains_key(REJECTS) { Ok(lacking.without(&rejected::rejected(archive)?)) } else { Ok(lacking) }
 }
 
-fn read(archive: &Archive) -> Result<(Ledger, State), ReplayError> {
+fn read(archive: &Archive) -> Result<(Arc<Ledger>, State), ReplayError> {
     let there = archive.clone();
     let (ledger, state) = wait(async move { Ledger::open(&there).await })?;
-    if state.next == 0 { Err(ReplayError::None(archive.place())) } else { Ok((ledger, state)) }
+    if state.next == 0 { Err(ReplayError::None(archive.place())) } else { Ok((Arc::new(ledger), state)) }
 }
 
 fn next(files: &Mutex<VecDeque<Job>>) -> Option<Job> {
@@ -283,7 +294,10 @@ impl FileReader<'_> {
         let failed = |source: ParquetError| ReplayError::File { path: path.clone(), source };
         let object = Object::new(self.archive, &layout.table, file);
         // Decoding runs on this thread; only I/O is the runtime's.
-        let builder = runtime().block_on(ParquetRecordBatchStreamBuilder::new(object)).map_err(failed)?;
+        let mut builder = runtime().block_on(ParquetRecordBatchStreamBuilder::new(object)).map_err(failed)?;
+        if *layout.table == *light::TABLE {
+            builder = runtime().block_on(self.selection.objects.narrow(builder)).map_err(failed)?;
+        }
         let columns = layout.columns(builder.schema(), self.wanted);
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
         let mut batches = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(failed)?;

@@ -1,11 +1,14 @@
 //! Which rows of an archive, and which of their columns.
 
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use fink_dataflow::Coverage;
 use serde_json::Value;
+
+pub use super::sought::Objects;
 
 /// Which columns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,6 +31,10 @@ pub struct Selection {
     pub offsets: Option<Range<i64>>,
     /// Those of these messages.
     pub within: Option<Arc<Coverage>>,
+    /// Those of files of these nights; as `nights`, for nights that are no range.
+    pub some_nights: Option<Arc<BTreeSet<i32>>>,
+    /// Light rows of these objects; of other tables all.
+    pub objects: Objects,
 }
 
 impl Selection {
@@ -35,6 +42,7 @@ impl Selection {
     #[must_use]
     pub fn nights_of(&self, night: Option<i32>) -> bool {
         self.nights.as_ref().is_none_or(|nights| night.is_some_and(|night| nights.contains(&night)))
+            && self.some_nights.as_ref().is_none_or(|nights| night.is_some_and(|night| nights.contains(&night)))
     }
 
     /// Whether a message's rows are selected.
@@ -101,7 +109,7 @@ mod tests {
     fn selects_nights_topics_and_offsets() {
         let all = Selection::default();
         assert!(all.takes_all() && all.nights_of(None) && all.takes("t", 7));
-        let some = Selection { nights: Some(10..=12), topic: Some("t".to_owned()), offsets: Some(5..9), within: None };
+        let some = Selection { nights: Some(10..=12), topic: Some("t".to_owned()), offsets: Some(5..9), ..Selection::default() };
         assert!(some.nights_of(Some(12)) && !some.nights_of(Some(13)) && !some.nights_of(None));
         assert!(some.takes("t", 8) && !some.takes("t", 9) && !some.takes("u", 8));
     }

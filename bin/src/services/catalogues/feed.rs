@@ -90,17 +90,22 @@ impl<R: Clone + 'static> Handing<R> {
         loop {
             let some: Vec<(R, i8)> = rows.by_ref().take(ROWS).collect();
             let part = if rows.len() == 0 { Part::Last } else { Part::More };
-            let mut piece = Piece { job, rows: some, part };
-            while let Err(back) = self.outlet.send(piece, PATIENCE) {
-                if self.stopping() {
-                    return;
-                }
-                piece = back;
-            }
-            if part == Part::Last {
+            if !self.hand(Piece { job, rows: some, part }) || part == Part::Last {
                 return;
             }
         }
+    }
+
+    /// Hands over a piece; `false`: it was told to end.
+    #[must_use]
+    pub fn hand(&self, mut piece: Piece<R>) -> bool {
+        while let Err(back) = self.outlet.send(piece, PATIENCE) {
+            if self.stopping() {
+                return false;
+            }
+            piece = back;
+        }
+        true
     }
 
     /// Sleeps for so long, or until it should end.

@@ -22,7 +22,7 @@ pub(crate) struct ClusterArguments {
     #[arg(long, default_value_t = 60_000)]
     count: u64,
     /// How often each is run, by turns; the least of each counts
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
 

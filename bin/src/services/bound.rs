@@ -1,0 +1,425 @@
+//! The bound on memory: light curves of objects that were not seen for many nights leave it, and come back when they are seen again.
+//!
+//! ```text
+//!                      ┌──────── a scan: objects last seen before the latest N nights ◄──── traces, a chunk at a time
+//!   a thread ◄─────────┤
+//!      │               └──────── wanted: objects that are away, and of which more came ◄─── summaries
+//!      ▼
+//!   late: (−entries, +away) or (+entries, −away) ─► entries by object           at (e + 1, now), an object at one Moment
+//! ```
+//!
+//! What leaves is the light curve, which is most of an object's memory. Its summary stays, and with it its place, its matches and
+//! its classes: so counts, cones, associations and the tables of answers are what they would be without a bound, and a new
+//! catalogue corrects all of them. Which objects leave follows from the times of observation alone; when they do is a matter of
+//! the clock, and no answer depends on it.
+//!
+//! An object leaves when all that is known of it is durable. Of one that is away, an alert waits for the light curve, which is
+//! read from the archive; its summary is as it was until then. Who asks for it by its id is answered from both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use differential_dataflow::trace::TraceReader;
+use differential_dataflow::trace::cursor::{BatchCursor, Cursor, cursor_list};
+use fink_dataflow::Moment;
+use fink_dataflow::detection::ObjectId;
+use fink_dataflow::late::LateSeat;
+use fink_dataflow::ports::Part;
+use fink_dataflow::table::Archive;
+use fink_operators::objects::{Entry, Summary};
+use fink_sources::queue::Inlet;
+use futures::executor::block_on;
+use timely::order::PartialOrder;
+use timely::progress::frontier::AntichainRef;
+
+use super::{Trace, Traces};
+use super::catalogues::feed::{Feed, Handing, Piece};
+use super::desk::{Reader, Unready};
+use super::fetch::{Fetch, Known};
+use super::views::{count, values};
+
+/// An entry that comes or goes.
+pub type Moved = (ObjectId, Entry);
+/// Objects that a worker looks at in one turn, and entries of those that leave: about a millisecond.
+const OBJECTS: usize = 512;
+const ENTRIES: usize = 4_096;
+/// Objects that are read from the archive at once.
+const FETCHED: usize = 4_096;
+/// Light rows of a history that are read until those that may leave have left.
+pub const PASS_ROWS: u64 = 2_000_000;
+/// How soon it is looked again.
+const LOOK: Duration = Duration::from_millis(10);
+/// The pause between two scans at the least and at the most, and how many times as long as a scan it is.
+const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(1_800);
+const PAUSE_PER_SCAN: u32 = 50;
+/// The pause after the archive could not be read.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What a worker's services need to know of it.
+pub struct BoundParts {
+    /// Where entries that leave or come back are drawn.
+    pub seat: Option<LateSeat<Inlet<Piece<Moved>>>>,
+    /// Is told what came in, and what is wanted.
+    pub told: Told,
+}
+
+/// What the workers tell the thread. Clones are the same.
+#[derive(Clone)]
+pub struct Told {
+    wanted: Sender<(ObjectId, Known)>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Pieces that were handed over, and those of them that came in, the last before or at this Moment.
+    given: u64,
+    entered: u64,
+    until: Moment,
+    /// The pass of the history that has been handed over, by its number and the rows up to its end; and those after which all that
+    /// may leave has left.
+    pass: (u64, u64),
+    passed: u64,
+    over: bool,
+}
+
+impl Told {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// More came of an object that is away.
+    pub fn wanted(&self, object: ObjectId, known: Known) {
+        // The thread may have ended.
+        let _ = self.wanted.send((object, known));
+    }
+
+    /// So many pieces came in at a Moment.
+    pub fn entered(&self, pieces: usize, moment: Moment) {
+        use differential_dataflow::lattice::Lattice;
+        let mut state = self.state();
+        state.entered += pieces as u64;
+        state.until = state.until.join(&moment);
+    }
+
+    /// So many rows of the history were handed over, and another pass follows. Returns when what may leave has left; `false`:
+    /// nothing does any more.
+    #[must_use]
+    pub fn pass(&self, rows: u64) -> bool {
+        let mut state = self.state();
+        state.pass = (state.pass.0 + 1, rows);
+        let due = state.pass.0;
+        while state.passed < due && !state.over {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.over
+    }
+
+    /// Whether all that was handed over is in the answers of a Moment.
+    fn settled(&self, closed: Option<Moment>) -> bool {
+        let state = self.state();
+        state.entered == state.given && (state.given == 0 || closed.is_some_and(|closed| state.until.less_equal(&closed)))
+    }
+}
+
+/// Has light curves leave that were last seen before so many nights; what leaves and comes back is drawn from the inlet.
+pub struct Bound {
+    told: Told,
+    waiting: Receiver<(ObjectId, Known)>,
+    nights: usize,
+}
+
+impl Bound {
+    /// Keeps the light curves of objects that were seen in the latest so many nights.
+    #[must_use]
+    pub fn new(nights: usize) -> Self {
+        let (wanted, waiting) = unbounded();
+        Self { told: Told { wanted, shared: Arc::default() }, waiting, nights }
+    }
+
+    /// Who tells it.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        self.told.clone()
+    }
+
+    /// Begins.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(self, archive: &Archive, reader: Reader) -> std::io::Result<(Feed, Inlet<Piece<Moved>>)> {
+        let fetch = Fetch::new(archive);
+        Feed::run("bound", move |handing| {
+            let Self { told, waiting, nights } = self;
+            let shared = Arc::clone(&told.shared);
+            let keeps = nights;
+            let mut hand = Hand { handing, told, waiting, reader, fetch, keeps, nights: BTreeSet::new(), wanted: BTreeMap::new(), back: BTreeSet::new(), counts: (0, 0), again: None };
+            hand.run();
+            // Nobody is to wait for it.
+            shared.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+            shared.changed.notify_all();
+        })
+    }
+}
+
+/// What the thread does.
+struct Hand<'h> {
+    handing: &'h Handing<Moved>,
+    told: Told,
+    waiting: Receiver<(ObjectId, Known)>,
+    reader: Reader,
+    fetch: Fetch,
+    /// How many nights' objects stay.
+    keeps: usize,
+    /// The nights of all alerts that were met.
+    nights: BTreeSet<i32>,
+    /// What is to come back.
+    wanted: BTreeMap<ObjectId, Known>,
+    /// What came back since it left last.
+    back: BTreeSet<ObjectId>,
+    /// How many left at the last scan, and how many came back since.
+    counts: (usize, usize),
+    /// When the archive may be read again.
+    again: Option<Instant>,
+}
+
+impl Hand<'_> {
+    fn run(&mut self) {
+        let (mut due, mut pause) = (Instant::now(), PAUSE);
+        while !self.handing.stopping() {
+            self.bring_back();
+            let pass = {
+                let state = self.told.state();
+                Some(state.pass).filter(|(number, _)| *number > state.passed)
+            };
+            let ready = match pass {
+                Some((_, rows)) => self.reader.has_read(rows),
+                None => Instant::now() >= due && self.reader.stand().complete,
+            };
+            if !(ready && self.told.settled(self.reader.closed())) {
+                if let Ok((object, known)) = self.waiting.recv_timeout(LOOK) {
+                    self.want(object, known);
+                }
+                continue;
+            }
+            let (left, back) = self.counts;
+            let began = Instant::now();
+            self.counts = (0, 0);
+            // Which nights there are is known when all objects were looked at.
+            let nights = self.nights.clone();
+            if let Err(why) = self.scan() {
+                tracing::debug!(%why, "light curves that may leave memory can't be asked for");
+            } else if self.nights != nights && self.scan().is_err() {
+                continue;
+            }
+            // What comes back as soon as it has left had better stay for a while.
+            pause = if back * 2 > left { pause.saturating_mul(4) } else { PAUSE };
+            pause = pause.max(began.elapsed() * PAUSE_PER_SCAN).min(PAUSE_MAX);
+            due = Instant::now() + pause;
+            if self.counts.0 > 0 {
+                tracing::info!(objects = self.counts.0, took = ?began.elapsed(), "light curves left memory");
+            }
+            if let Some((number, _)) = pass
+                && self.settle()
+            {
+                self.told.state().passed = number;
+                self.told.shared.changed.notify_all();
+            }
+        }
+    }
+
+    /// Waits until what was handed over is in the answers.
+    fn settle(&mut self) -> bool {
+        while !self.told.settled(self.reader.closed()) {
+            if self.handing.stopping() {
+                return false;
+            }
+            self.bring_back();
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+
+    fn want(&mut self, object: ObjectId, known: Known) {
+        if !self.back.contains(&object) {
+            self.wanted.insert(object, known);
+        }
+    }
+
+    /// Hands over what some objects' light curves become, each in one piece.
+    fn give(&self, moves: impl Iterator<Item = Vec<(Moved, i8)>>, part: Part) -> bool {
+        let mut moves = moves.peekable();
+        while moves.peek().is_some() {
+            let mut rows = Vec::new();
+            while rows.len() < ENTRIES
+                && let Some(more) = moves.next()
+            {
+                rows.extend(more);
+            }
+            self.told.state().given += 1;
+            if !self.handing.hand(Piece { job: 0, rows, part }) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Brings back what is wanted.
+    fn bring_back(&mut self) {
+        while let Ok((object, known)) = self.waiting.try_recv() {
+            self.want(object, known);
+        }
+        if self.wanted.is_empty() || self.again.is_some_and(|again| Instant::now() < again) {
+            return;
+        }
+        let some: BTreeMap<_, _> = self.wanted.iter().take(FETCHED).map(|(object, known)| (*object, known.clone())).collect();
+        let began = Instant::now();
+        let curves = match self.fetch.curves(&some) {
+            Ok(curves) => curves,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::warn!("light curves can't be read from the archive, tried again: {error:#}");
+                self.again = Some(Instant::now() + AGAIN);
+                return;
+            }
+        };
+        self.again = None;
+        for object in some.keys().filter(|object| !curves.contains_key(object)) {
+            // It was durable when it left. Its summary stays what it was.
+            tracing::error!(?object, "the archive lacks alerts of an object whose light curve left memory; tried again");
+            self.again = Some(Instant::now() + AGAIN);
+        }
+        for object in curves.keys() {
+            self.wanted.remove(object);
+            self.back.insert(*object);
+        }
+        self.counts.1 += curves.len();
+        tracing::debug!(objects = curves.len(), took = ?began.elapsed(), "light curves come back");
+        let moves = curves.into_iter().map(|(object, entries)| {
+            let entries = entries.into_iter().map(|entry| ((object, entry), 1));
+            entries.chain([((object, Entry::away()), -1)]).collect()
+        });
+        self.give(moves, Part::Last);
+    }
+
+    /// Looks at all objects once, and has those leave that may.
+    fn scan(&mut self) -> Result<(), Unready> {
+        let since = self.nights.iter().rev().nth(self.keeps.saturating_sub(1)).copied();
+        for worker in 0..self.reader.workers() {
+            let mut from = None;
+            loop {
+                if self.handing.stopping() {
+                    return Err(Unready::Stopping);
+                }
+                let lease = self.reader.lease()?;
+                let at = lease.moment;
+                let chunk = block_on(self.reader.ask_worker(worker, move |traces| leaving(traces, at, from, since)))??;
+                drop(lease);
+                self.nights.extend(chunk.nights);
+                if !chunk.objects.is_empty() {
+                    while !self.reader.is_durable(at) {
+                        if self.handing.stopping() {
+                            return Err(Unready::Stopping);
+                        }
+                        std::thread::sleep(LOOK);
+                    }
+                    self.counts.0 += chunk.objects.len();
+                    for (object, _) in &chunk.objects {
+                        self.back.remove(object);
+                    }
+                    let moves = chunk.objects.into_iter().map(|(object, entries)| {
+                        let entries = entries.into_iter().map(|(entry, count)| ((object, entry), -count));
+                        entries.chain([((object, Entry::away()), 1)]).collect()
+                    });
+                    if !self.give(moves, Part::Alone) {
+                        return Err(Unready::Stopping);
+                    }
+                }
+                self.bring_back();
+                match chunk.next {
+                    Some(next) => from = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a worker found in one turn.
+#[derive(Default)]
+struct Leaving {
+    /// Objects that may leave, with their entries and how often each is there.
+    objects: Vec<(ObjectId, Vec<(Entry, i8)>)>,
+    /// The nights of all that it looked at.
+    nights: BTreeSet<i32>,
+    /// Where to go on; `None`: it was the last.
+    next: Option<ObjectId>,
+}
+
+/// Looks at some objects, from one on: those that were last seen before the night `since` may leave.
+fn leaving(traces: &mut Traces, at: Moment, from: Option<ObjectId>, since: Option<i32>) -> Result<Leaving, Unready> {
+    let (Some(summaries), Some(entries)) = (&mut traces.summaries, &mut traces.entries) else { return Ok(Leaving::default()) };
+    let Some(batches) = summaries.batches_through(AntichainRef::new(&[])) else { return Err(Unready::Starting) };
+    let (mut cursor, batches) = cursor_list(batches);
+    if let Some(from) = &from {
+        cursor.seek_key(&batches, from);
+    }
+    let (mut leaving, mut old, mut looked) = (Leaving::default(), Vec::new(), 0);
+    while let Some(object) = cursor.get_key(&batches) {
+        if looked == OBJECTS {
+            leaving.next = Some(*object);
+            break;
+        }
+        looked += 1;
+        let mut last = None;
+        while let Some(summary) = cursor.get_val(&batches) {
+            let summary: &Summary = summary;
+            if count::<BatchCursor<Trace<ObjectId, Summary>>>(|each| cursor.map_times(&batches, each), at) > 0 {
+                leaving.nights.extend(summary.nights());
+                last = summary.nights().max();
+            }
+            cursor.step_val(&batches);
+        }
+        if since.is_some_and(|since| last.is_some_and(|last| last < since)) {
+            old.push(*object);
+        }
+        cursor.step_key(&batches);
+    }
+    let mut taken = 0;
+    let mut curves = BTreeMap::<ObjectId, Vec<(Entry, i8)>>::new();
+    let mut away = BTreeSet::new();
+    values(entries, &old, at, |object, seen, count| {
+        let entry = Entry::from(seen);
+        if entry.is_away() {
+            away.insert(*object);
+        } else if let Ok(count) = i8::try_from(count) {
+            curves.entry(*object).or_default().push((entry, count));
+        } else {
+            // So many copies are no light curve: it stays.
+            away.insert(*object);
+        }
+    });
+    for (object, entries) in curves {
+        if away.contains(&object) {
+            continue;
+        }
+        if taken > ENTRIES {
+            // The rest has its turn next.
+            leaving.next = Some(object);
+            break;
+        }
+        taken += entries.len();
+        leaving.objects.push((object, entries));
+    }
+    Ok(leaving)
+}
