@@ -20,6 +20,8 @@ pub enum Rule {
     Sleep,
     /// Live data enters the next epoch when all late sources have left it.
     Roll,
+    /// What is asked of a Moment is answered when it is closed.
+    Closed,
 }
 
 #[cfg(debug_assertions)]

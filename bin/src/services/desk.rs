@@ -20,6 +20,7 @@ use fink_dataflow::Moment;
 use fink_dataflow::alerts::AlertBatch;
 use fink_dataflow::budget::Claim;
 use fink_dataflow::detection::ObjectId;
+use fink_dataflow::rules::Rule;
 use fink_dataflow::table::store::runtime;
 use fink_operators::objects::Entry;
 use fink_sources::archive::history::{History, Reading};
@@ -195,7 +196,7 @@ impl Desk {
     fn close(&mut self) {
         // The order of the fields is that of epochs first: the least element is the live one.
         let open = self.answered.with_frontier(|frontier| frontier.iter().copied().min());
-        let closed = open.and_then(|open| Some(Moment::new(open.epoch, open.tick.checked_sub(1)?)));
+        let closed = open.and_then(|open| Some(Moment::new(open.epoch, open.tick.checked_sub(u64::from(Rule::Closed.holds()))?)));
         let Some(closed) = closed.filter(|closed| self.closed.is_none_or(|last| last != *closed && last.less_equal(closed))) else {
             return;
         };

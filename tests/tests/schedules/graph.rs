@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fink::graph::{Parts, build};
+use fink::graph::{Parts, probed};
 use fink::observed::Observed;
-use fink_dataflow::alerts::{Decoded, Tally};
+use fink_dataflow::alerts::{AlertBatch, Decoded, Tally};
 use fink_dataflow::beats::{End, Seat};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::late::{Close, LateSeat, YIELD_SETTING};
@@ -24,6 +24,7 @@ use fink_sinks::archive::writer::{Desk, Task};
 use timely::order::PartialOrder;
 use timely::scheduling::SyncActivator;
 
+use super::answers::Answers;
 use super::baton::Baton;
 use super::chance::Chance;
 use super::oracle::{Oracle, Rows, note, oracle};
@@ -80,6 +81,7 @@ struct Kept {
     covered: Coverage,
     rows: Rows,
     tallies: BTreeMap<Log, Tally>,
+    alerts: Vec<AlertBatch>,
     moment: Moment,
 }
 
@@ -92,6 +94,8 @@ pub struct Stats {
     pub rows: u64,
     pub rejects: u64,
     pub turns: u64,
+    /// How often the services were asked for all they know.
+    pub asked: u64,
 }
 
 /// A run of the graph.
@@ -114,6 +118,7 @@ struct Run<'o> {
     began: Moment,
     last_live: Moment,
     last_late: u32,
+    answers: Answers,
     stats: Stats,
     digest: DefaultHasher,
 }
@@ -195,6 +200,7 @@ impl Run<'_> {
             }
             self.last_live = self.last_live.max(moment);
         }
+        self.answers.came(moment, &decoded);
         played.open.push((number, moment, decoded));
         if moment.tick <= self.began.tick {
             return Err(format!("{moment} is not after {}, which an earlier run made durable", self.began));
@@ -219,10 +225,19 @@ impl Run<'_> {
                     *kept.tallies.entry((*passed.log).clone()).or_default() += passed.tally;
                 }
                 note(part, &mut kept.rows)?;
+                kept.alerts.extend(part.alerts.iter().cloned());
             }
             kept.moment = Moment::new(kept.moment.epoch.max(moment.epoch), kept.moment.tick.max(moment.tick));
         }
         played.desk.durable(first..last + 1);
+        Ok(())
+    }
+
+    /// The services are asked for all they know.
+    fn ask(&mut self, chance: &mut Chance) -> Result<(), String> {
+        let (baton, workers) = (self.baton.clone(), self.workers as u64);
+        let step = || baton.step(usize::try_from(chance.below(workers)).expect("small"));
+        self.stats.asked += u64::from(self.answers.ask(step)?);
         Ok(())
     }
 
@@ -263,6 +278,8 @@ impl Run<'_> {
             ));
         }
         self.stats.rolls += u64::from(self.last_live.epoch);
+        self.ask(chance)?;
+        self.answers.judge()?;
         self.live.end();
         self.late.end();
         self.end.come();
@@ -321,6 +338,8 @@ fn run(
     (broken, crash): (Option<Rule>, bool),
 ) -> Result<(), String> {
     let workers = chance.pick(&[1usize, 2, 2, 4]);
+    let (answers, seats) = Answers::begin(workers, &kept.alerts);
+    let seats = Mutex::new(seats);
     let mut run = Run {
         oracle,
         workers,
@@ -337,6 +356,7 @@ fn run(
         began: kept.moment,
         last_live: Moment::default(),
         last_late: 0,
+        answers,
         stats: Stats { runs: stats.runs + 1, ..*stats },
         digest: DefaultHasher::new(),
     };
@@ -361,28 +381,33 @@ fn run(
             #[cfg(not(debug_assertions))]
             assert!(broken.is_none(), "a released program's rules can't be switched off");
             let index = worker.index();
-            let yields = yields.clone();
+            let yields: Arc<dyn Fn() -> bool + Send + Sync> = {
+                let yields = yields.clone();
+                Arc::new(move || yields.load(Ordering::Relaxed))
+            };
             let seat = |inlet: &Feed| Seat { inlet: inlet.clone(), budget: budget.clone(), index };
             let (writer, late_writer) = handles[index].lock().expect("no panic").take().expect("each worker is built once");
-            let late_seat = LateSeat { seat: seat(&late), close, yields: Arc::new(move || yields.load(Ordering::Relaxed)) };
+            let late_seat = LateSeat { seat: seat(&late), close, yields: yields.clone() };
             let parts = Parts {
                 seat: seat(&live),
                 writer,
                 late: vec![(late_seat, late_writer)],
-                services: None,
+                services: Some(seats.lock().expect("no panic").parts(index, &budget, close, &yields)),
                 book: book.clone(),
                 observed: Observed::default(),
                 last,
                 ticks: Ticks::ByHand(hand.clone()),
                 end: end.clone(),
             };
-            let (mut parts, mut probe) = (Some(parts), None);
+            let (mut parts, mut probes) = (Some(parts), None);
             baton.play(index, || {
                 if let Some(parts) = parts.take() {
-                    probe = Some(build(worker, parts));
+                    probes = Some(probed(worker, parts));
                 }
                 worker.step();
-                let probe = probe.as_ref().expect("built at the first turn");
+                let probes = probes.as_mut().expect("built at the first turn");
+                probes.desk.iter_mut().for_each(fink::services::desk::Desk::attend);
+                let probe = &probes.durable;
                 frontiers.lock().expect("no panic")[index] = probe.with_frontier(|frontier| frontier.to_vec());
                 done.lock().expect("no panic")[index] = probe.done();
             });
@@ -392,7 +417,11 @@ fn run(
         })
         .map_err(|error| format!("no workers: {error}"))?
     };
+    #[cfg(debug_assertions)]
+    Rule::switch_off(broken);
     let result = conduct(&mut run, chance, kept, crash);
+    #[cfg(debug_assertions)]
+    Rule::switch_off(None);
     run.baton.over();
     drop(guards);
     run.digest.finish().hash(digest);
@@ -407,6 +436,9 @@ fn conduct(run: &mut Run<'_>, chance: &mut Chance, kept: &mut Kept, crash: bool)
     }
     for _ in 0..chance.between(50, 400) {
         run.turn(chance, kept)?;
+        if chance.permille(8) {
+            run.ask(chance)?;
+        }
     }
     if crash { Ok(()) } else { run.finish(chance, kept) }
 }

@@ -18,8 +18,10 @@
 //! | `judge` | what must hold in the end |
 //! | `baton` | timely's workers, one at a time |
 //! | `graph`, `oracle` | the real graph, its inlets and desks, and what must come out |
+//! | `answers` | its services: what they say of a Moment, in the midst of it |
 #![allow(unreachable_pub, missing_docs, reason = "a test's own parts")]
 
+mod answers;
 mod baton;
 mod chance;
 mod graph;
@@ -80,18 +82,19 @@ fn a_seed_is_played_the_same_again() {
 }
 
 #[test]
-fn the_graph_gives_the_same_rows_on_any_schedule() {
+fn the_graph_gives_the_same_rows_and_answers_on_any_schedule() {
     let mut sum = graph::Stats::default();
     let began = std::time::Instant::now();
     let seeds = seeds("FINK_GRAPH_SEEDS", 100);
     for seed in seeds.clone() {
-        let (stats, _) = must_hold("the_graph_gives_the_same_rows_on_any_schedule", seed, graph::play(seed, None));
+        let (stats, _) = must_hold("the_graph_gives_the_same_rows_and_answers_on_any_schedule", seed, graph::play(seed, None));
         sum.runs += stats.runs;
         sum.rolls += stats.rolls;
         sum.moments += stats.moments;
         sum.rows += stats.rows;
         sum.rejects += stats.rejects;
         sum.turns += stats.turns;
+        sum.asked += stats.asked;
     }
     println!("{} seeds of the graph in {:.1} s: {sum:?}", seeds.end - seeds.start, began.elapsed().as_secs_f64());
     assert!(
@@ -111,9 +114,20 @@ fn a_seed_of_the_graph_is_played_the_same_again() {
 #[cfg(debug_assertions)]
 #[test]
 fn a_roll_that_never_comes_is_found_out() {
-    let found = (0..SEEDS_TO_FIND).find_map(|seed| graph::play(seed, Some(Rule::Roll)).err().map(|wrong| (seed, wrong)));
-    let (seed, wrong) = found.expect("some seed finds that the roll is off");
-    println!("the roll off is found out by seed {seed}: {wrong}");
+    graph_finds(Rule::Roll);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn an_answer_that_comes_too_early_is_found_out() {
+    graph_finds(Rule::Closed);
+}
+
+#[cfg(debug_assertions)]
+fn graph_finds(rule: Rule) {
+    let found = (0..SEEDS_TO_FIND).find_map(|seed| graph::play(seed, Some(rule)).err().map(|wrong| (seed, wrong)));
+    let (seed, wrong) = found.unwrap_or_else(|| panic!("no seed finds that {rule:?} is off"));
+    println!("{rule:?} off is found out by seed {seed}: {}", wrong.chars().take(300).collect::<String>());
 }
 
 /// Within so many seeds a broken rule must be found out: fewer than continuous integration plays.

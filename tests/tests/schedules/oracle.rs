@@ -14,8 +14,16 @@ use super::chance::Chance;
 
 /// A survey's schema in small.
 const SCHEMA: &str = r#"{"type":"record","name":"alert","namespace":"ztf","fields":[{"name":"objectId","type":"string"},
-    {"name":"candidate","type":{"type":"record","name":"candidate","fields":[{"name":"jd","type":"double"},{"name":"fid","type":"int"}]}},
+    {"name":"candidate","type":{"type":"record","name":"candidate","fields":[{"name":"jd","type":"double"},{"name":"fid","type":"int"},
+        {"name":"candid","type":"long"},{"name":"ra","type":"double"},{"name":"dec","type":"double"},
+        {"name":"magpsf","type":"double"},{"name":"sigmapsf","type":"double"}]}},
+    {"name":"prv_candidates","type":{"type":"array","items":"candidate"}},
     {"name":"prv","type":{"type":"array","items":"long"}}]}"#;
+
+/// How many objects there are.
+pub const OBJECTS: u64 = 8;
+/// How many different detections of one; some are sent again.
+const DETECTIONS: u64 = 40;
 
 /// A row, or a reject: log, offset, record; and what it is, in text.
 pub type Rows = BTreeMap<(Log, i64, i32), String>;
@@ -37,14 +45,32 @@ fn long(out: &mut Vec<u8>, value: i64) {
     out.push(u8::try_from(rest).expect("seven bits"));
 }
 
+/// A detection of an object: the same for the same number.
+fn candidate(datum: &mut Vec<u8>, object: u64, number: u64) {
+    datum.extend_from_slice(&(2_461_000.5 + (number * 7 % DETECTIONS) as f64 / 10.0).to_le_bytes());
+    long(datum, (1 + number % 2).cast_signed());
+    long(datum, (1 + object * DETECTIONS + number).cast_signed());
+    let scatter = number as f64 * 1e-5;
+    for value in [10.0 + object as f64 + scatter, object as f64 - scatter, 18.0 + (number % 9) as f64 / 10.0, 0.1] {
+        datum.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
 /// A message: mostly an alert, at times what can't be decoded.
 fn message(offset: i64, chance: &mut Chance) -> Message {
-    let name = format!("ZTF{}", chance.below(1_000));
+    let object = chance.below(OBJECTS);
+    let name = format!("ZTF{object}");
     let mut datum = Vec::new();
     long(&mut datum, i64::try_from(name.len()).expect("small"));
     datum.extend_from_slice(name.as_bytes());
-    datum.extend_from_slice(&(2_461_000.5 + chance.below(300) as f64 / 100.0).to_le_bytes());
-    long(&mut datum, chance.below(3).cast_signed());
+    let number = chance.below(DETECTIONS);
+    candidate(&mut datum, object, number);
+    let before = chance.below(3).min(number);
+    if before > 0 {
+        long(&mut datum, before.cast_signed());
+        (1..=before).for_each(|back| candidate(&mut datum, object, number - back));
+    }
+    long(&mut datum, 0);
     let previous = chance.below(4).cast_signed();
     if previous > 0 {
         long(&mut datum, previous);
