@@ -206,7 +206,7 @@ impl Running {
     }
 
     fn figures(&self) -> Figures {
-        let mut stand = self.services.reader.stand();
+        let mut stand = self.services.stand();
         if let Some(moment) = self.services.reader.closed().filter(|_| self.following.is_at_work()) {
             let within = self.following.within(moment);
             (stand.entries, stand.until_ms) = (Some(within.entries), within.until_ms);

@@ -46,6 +46,13 @@ pub(super) fn text(figures: &Figures) -> String {
         page.figure("services_until_timestamp_seconds", "gauge", "All that was archived by then is in the answers.", until);
         let entries = services.entries.map(|entries| (String::new(), entries));
         page.figure("services_entries", "gauge", "Entries of the archive's ledger that are in the answers.", entries);
+        let observed = services.pace.observed_until_ms.map(|ms| (String::new(), ms as f64 / 1e3));
+        let about = "The latest time of observation of live alerts that are in the answers.";
+        page.figure("services_observed_until_timestamp_seconds", "gauge", about, observed);
+        let away = services.away.map(|away| (String::new(), away.objects));
+        page.figure("services_away_objects", "gauge", "Objects whose light curves are in the archive alone.", away);
+        let back = services.away.map(|away| (String::new(), away.back));
+        page.figure("services_back_objects_total", "counter", "Objects whose light curves came back to memory.", back);
         let about = "1 when the services' answers know all that the archive held at the start.";
         page.figure("services_complete", "gauge", about, plain(u64::from(services.complete)));
         let history = services.history.map(|(read, of)| [("read", read), ("all", of)].map(|(what, n)| (label(&[("alerts", what)]), n)));
@@ -112,6 +119,7 @@ fn label(labels: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::bound::AwayStand;
     use crate::services::desk::Stand;
     use crate::services::watch::Pace;
     use crate::standing::{LaneStanding, LogStanding, Standing};
@@ -123,8 +131,9 @@ mod tests {
         let standing = Standing { lanes: vec![lane], logs: vec![log], ..Standing::default() };
         let tables = Some(fink_sinks::outputs::Stand { rows: 9, moment: Some("0.4".to_owned()), ..Default::default() });
         let took = Latency { median_ms: 500.0, p99_ms: 1_020.0, max_ms: 1_100.0 };
-        let pace = Pace { alerts_in: 7, end_to_end: Some(took), ..Pace::default() };
-        let services = Stand { complete: true, history: Some((4, 8)), tables, pace, ..Stand::default() };
+        let pace = Pace { alerts_in: 7, end_to_end: Some(took), observed_until_ms: Some(4_500), ..Pace::default() };
+        let away = Some(AwayStand { nights: 9, objects: 6, back: 2 });
+        let services = Stand { complete: true, history: Some((4, 8)), tables, pace, away, ..Stand::default() };
         let text = text(&Figures { archived: 12, standing: Some(standing), services: Some(services), ..Figures::default() });
         for line in [
             "fink_messages_total{became=\"archived\"} 12",
@@ -132,6 +141,9 @@ mod tests {
             "fink_archived_until_timestamp_seconds{lane=\"live\"} 2.5",
             "fink_services_complete 1",
             "fink_services_history{alerts=\"all\"} 8",
+            "fink_services_observed_until_timestamp_seconds 4.5",
+            "fink_services_away_objects 6",
+            "fink_services_back_objects_total 2",
             "fink_tables_rows_total 9",
             "fink_tables_exact 1",
             "fink_services_alerts_total{stage=\"in\"} 7",

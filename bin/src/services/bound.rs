@@ -31,6 +31,7 @@ use fink_dataflow::table::Archive;
 use fink_operators::objects::{Entry, Summary};
 use fink_sources::queue::Inlet;
 use futures::executor::block_on;
+use serde::{Deserialize, Serialize};
 use timely::order::PartialOrder;
 use timely::progress::frontier::AntichainRef;
 
@@ -90,6 +91,18 @@ struct State {
     pass: (u64, u64),
     passed: u64,
     over: bool,
+    stand: AwayStand,
+}
+
+/// How many light curves are not in memory.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct AwayStand {
+    /// So many nights' objects stay.
+    pub nights: u64,
+    /// Objects whose light curves are in the archive alone.
+    pub objects: u64,
+    /// Objects whose light curves came back since the start.
+    pub back: u64,
 }
 
 impl Told {
@@ -124,6 +137,12 @@ impl Told {
         !state.over
     }
 
+    /// How many light curves are away.
+    #[must_use]
+    pub fn stand(&self) -> AwayStand {
+        self.state().stand
+    }
+
     /// Whether all that was handed over is in the answers of a Moment.
     fn settled(&self, closed: Option<Moment>) -> bool {
         let state = self.state();
@@ -143,7 +162,9 @@ impl Bound {
     #[must_use]
     pub fn new(nights: usize) -> Self {
         let (wanted, waiting) = unbounded();
-        Self { told: Told { wanted, shared: Arc::default() }, waiting, nights }
+        let told = Told { wanted, shared: Arc::default() };
+        told.state().stand.nights = nights as u64;
+        Self { told, waiting, nights }
     }
 
     /// Who tells it.
@@ -159,11 +180,10 @@ impl Bound {
     pub fn start(self, archive: &Archive, reader: Reader) -> std::io::Result<(Feed, Inlet<Piece<Moved>>)> {
         let fetch = Fetch::new(archive);
         Feed::run("bound", move |handing| {
-            let Self { told, waiting, nights } = self;
+            let Self { told, waiting, nights: keeps } = self;
             let shared = Arc::clone(&told.shared);
-            let keeps = nights;
-            let mut hand = Hand { handing, told, waiting, reader, fetch, keeps, nights: BTreeSet::new(), wanted: BTreeMap::new(), back: BTreeSet::new(), counts: (0, 0), again: None };
-            hand.run();
+            let (nights, wanted, back) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+            Hand { handing, told, waiting, reader, fetch, keeps, nights, wanted, back, counts: (0, 0), again: None }.run();
             // Nobody is to wait for it.
             shared.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
             shared.changed.notify_all();
@@ -303,6 +323,11 @@ impl Hand<'_> {
             self.back.insert(*object);
         }
         self.counts.1 += curves.len();
+        {
+            let stand = &mut self.told.state().stand;
+            stand.objects = stand.objects.saturating_sub(curves.len() as u64);
+            stand.back += curves.len() as u64;
+        }
         tracing::debug!(objects = curves.len(), took = ?began.elapsed(), "light curves come back");
         let moves = curves.into_iter().map(|(object, entries)| {
             let entries = entries.into_iter().map(|entry| ((object, entry), 1));
@@ -333,6 +358,7 @@ impl Hand<'_> {
                         std::thread::sleep(LOOK);
                     }
                     self.counts.0 += chunk.objects.len();
+                    self.told.state().stand.objects += chunk.objects.len() as u64;
                     for (object, _) in &chunk.objects {
                         self.back.remove(object);
                     }

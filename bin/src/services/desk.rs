@@ -34,6 +34,7 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::oneshot;
 
 use super::Traces;
+use super::bound::AwayStand;
 use super::catalogues::register::Register;
 use super::fetch::{Fetch, Known};
 use super::watch::{Pace, Watch};
@@ -298,6 +299,9 @@ pub struct Stand {
     /// How far their tables are, if they are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<fink_sinks::outputs::Stand>,
+    /// How many light curves are not in memory, if that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<AwayStand>,
     /// Why catalogues can't be read.
     #[serde(default)]
     pub without: Vec<String>,
@@ -330,7 +334,13 @@ impl Stand {
             true => format!("services: all alerts archived up to {until} are in the answers"),
             false => format!("services: alerts archived from the start up to {until} are in the answers"),
         }));
+        lines.extend(self.away.map(|away| {
+            let (objects, back) = (HumanCount(away.objects), HumanCount(away.back));
+            format!("services: light curves of {objects} objects are in the archive alone, {back} came back since the start")
+        }));
         lines.extend(self.tables.iter().flat_map(fink_sinks::outputs::Stand::lines));
+        let seen = self.pace.observed_until_ms.and_then(crate::standing::time);
+        lines.extend(seen.map(|seen| format!("services: of live alerts the last in the answers was observed at {seen}")));
         lines.extend(self.pace.line().map(|line| format!("services: {line}")));
         lines.extend(self.without.iter().map(|why| format!("services: {why}")));
         lines

@@ -223,7 +223,8 @@ impl Services {
     /// How far the answers and their tables are.
     #[must_use]
     pub fn stand(&self) -> Stand {
-        Stand { tables: self.outputs.as_ref().map(Outputs::stand), ..self.reader.stand() }
+        let away = self.bound.as_ref().map(|(told, _)| told.stand());
+        Stand { tables: self.outputs.as_ref().map(Outputs::stand), away, ..self.reader.stand() }
     }
 
     /// Publishes what is final, when the workers have ended.

@@ -38,6 +38,9 @@ pub struct Pace {
     pub batch: Option<Latency>,
     /// From the message's timestamp to its answer.
     pub end_to_end: Option<Latency>,
+    /// The latest time of observation of live alerts that answers know, in milliseconds since 1970 UTC; older ones may follow.
+    #[serde(default)]
+    pub observed_until_ms: Option<i64>,
 }
 
 /// How long something took.
@@ -66,6 +69,7 @@ type Times = (Option<i64>, i64);
 struct Open {
     alerts: u64,
     timed: Vec<Times>,
+    observed_ms: Option<i64>,
 }
 
 #[derive(Default)]
@@ -73,6 +77,7 @@ struct Inner {
     open: BTreeMap<Moment, Open>,
     alerts_in: u64,
     alerts_answered: u64,
+    observed_ms: Option<i64>,
     /// When alerts were answered for, and after how long: end to end, and batch, in milliseconds.
     took: VecDeque<(Instant, Option<f64>, f64)>,
     counts: VecDeque<(Instant, u64, u64)>,
@@ -97,6 +102,7 @@ impl Watch {
         inner.alerts_in += alerts;
         let open = inner.open.entry(moment).or_default();
         open.alerts += alerts;
+        open.observed_ms = open.observed_ms.max(decoded.iter().flat_map(|each| &each.alerts).filter_map(|batch| batch.observed_ms).max());
         let room = TIMED_MAX.saturating_sub(open.timed.len());
         open.timed.extend(places().take(room).map(|place| (place.timestamp_ms.map(|ms| ms * 1_000), place.received_us)));
     }
@@ -104,12 +110,13 @@ impl Watch {
     /// All workers have closed this Moment.
     pub fn closed(&self, floor: Moment, now_us: i64) {
         let (mut inner, now) = (self.inner(), Instant::now());
-        let Inner { open, alerts_answered, took, .. } = &mut *inner;
+        let Inner { open, alerts_answered, observed_ms, took, .. } = &mut *inner;
         let ms = |then_us: i64| (now_us - then_us) as f64 / 1e3;
         open.retain(|moment, open| {
             let closed = moment.less_equal(&floor);
             if closed {
                 *alerts_answered += open.alerts;
+                *observed_ms = (*observed_ms).max(open.observed_ms);
                 took.extend(open.timed.drain(..).map(|(sent, taken)| (now, sent.map(ms), ms(taken))));
             }
             !closed
@@ -123,7 +130,7 @@ impl Watch {
     #[must_use]
     pub fn pace(&self) -> Pace {
         let (mut inner, now) = (self.inner(), Instant::now());
-        let Inner { alerts_in, alerts_answered, took, counts, .. } = &mut *inner;
+        let Inner { alerts_in, alerts_answered, observed_ms, took, counts, .. } = &mut *inner;
         counts.push_back((now, *alerts_in, *alerts_answered));
         while counts.len() > 2 && now - counts[1].0 >= RATES_OVER {
             counts.pop_front();
@@ -139,6 +146,7 @@ impl Watch {
             answered_per_s: per_s(*alerts_answered, answered),
             batch: Latency::of(recent().map(|(.., batch)| *batch).collect()),
             end_to_end: Latency::of(recent().filter_map(|(_, end_to_end, _)| *end_to_end).collect()),
+            observed_until_ms: *observed_ms,
         }
     }
 }
@@ -163,18 +171,18 @@ mod tests {
     #[test]
     fn an_alert_is_answered_for_when_its_moment_is_closed() {
         let watch = Watch::default();
-        let open = |alerts, timed| Open { alerts, timed };
+        let open = |alerts, timed| Open { alerts, timed, observed_ms: Some(alerts.cast_signed() * 1_000) };
         watch.inner().alerts_in = 5;
         watch.inner().open.insert(Moment::new(0, 7), open(2, vec![(Some(1_000_000), 1_400_000), (None, 1_500_000)]));
         watch.inner().open.insert(Moment::new(0, 8), open(3, vec![(Some(1_900_000), 1_900_000)]));
         watch.closed(Moment::new(1, 7), 2_000_000);
         let pace = watch.pace();
-        assert_eq!((pace.alerts_in, pace.alerts_answered), (5, 2));
+        assert_eq!((pace.alerts_in, pace.alerts_answered, pace.observed_until_ms), (5, 2, Some(2_000)));
         assert_eq!(pace.end_to_end, Some(Latency { median_ms: 1_000.0, p99_ms: 1_000.0, max_ms: 1_000.0 }));
         assert_eq!(pace.batch, Some(Latency { median_ms: 500.0, p99_ms: 600.0, max_ms: 600.0 }));
         watch.closed(Moment::new(1, 8), 3_000_000);
         let pace = watch.pace();
-        assert_eq!(pace.alerts_answered, 5);
+        assert_eq!((pace.alerts_answered, pace.observed_until_ms), (5, Some(3_000)));
         assert_eq!(pace.end_to_end.map(|latency| latency.max_ms), Some(1_100.0));
         assert_eq!(Latency::of(Vec::new()), None);
         assert_eq!(Watch::default().pace().line(), None);

@@ -32,6 +32,9 @@ pub(crate) struct HydrationArguments {
     /// Workers
     #[arg(long, default_value_t = 2)]
     workers: u32,
+    /// Light curves of objects that were last seen before so many nights leave memory; nine of ten objects are not seen in these
+    #[arg(long)]
+    memory_nights: Option<u32>,
     /// Live alerts a second, meanwhile
     #[arg(long, default_value_t = 10)]
     rate: u32,
@@ -43,9 +46,10 @@ const ROWS: u32 = 50_000;
 pub(crate) fn run(arguments: &HydrationArguments) {
     let folder = places::scratch("bench-hydration");
     let place = folder.path().join("archive");
-    let (alerts, began) = (arguments.alerts, Instant::now());
+    let began = Instant::now();
     let (files, bytes) = write(&place.to_string_lossy(), arguments);
     let wrote = began.elapsed().as_secs_f64();
+    let alerts = arguments.archived();
     println!(
         "{alerts} light rows of {} objects, at most {} points of history each, written in {wrote:.0} s: {:.1} us an alert, {files} files, {:.0} bytes an alert",
         arguments.objects,
@@ -53,7 +57,13 @@ pub(crate) fn run(arguments: &HydrationArguments) {
         wrote * 1e6 / f64::from(alerts),
         bytes as f64 / f64::from(alerts)
     );
-    let fink = Fink::new(folder.path(), &["start", "archive", "services", "--simulator", "--rate", &arguments.rate.to_string()]);
+    let alerts = arguments.archived();
+    let configuration = folder.path().join("fink.toml");
+    let bound = arguments.memory_nights.map_or(String::new(), |nights| format!("memory_nights = {nights}\n"));
+    std::fs::write(&configuration, format!("[services]\n{bound}")).expect("written");
+    let configuration = configuration.to_string_lossy().into_owned();
+    let start = ["start", "archive", "services", "--simulator", "-c", &configuration, "--rate", &arguments.rate.to_string()];
+    let fink = Fink::new(folder.path(), &start);
     // Whoever wrote it is this very process, which lives on.
     let mut run = fink.with(&["--archive", &place.to_string_lossy(), "--workers", &arguments.workers.to_string(), "--take-over"]).start();
     let began = Instant::now();
@@ -81,7 +91,72 @@ pub(crate) fn run(arguments: &HydrationArguments) {
         usage.peak_bytes as f64 / 1e9,
         usage.peak_bytes as f64 / f64::from(alerts)
     );
+    if arguments.memory_nights.is_some() {
+        away(arguments, folder.path(), run.pid());
+    }
     assert!(run.stop().success());
+}
+
+impl HydrationArguments {
+    /// Whether an alert is archived: nine of ten objects are not seen in the last nights, if these are all that stays in memory.
+    fn is_archived(&self, number: u32) -> bool {
+        let (object, round) = (number % self.objects, number / self.objects);
+        let rounds = self.alerts.div_ceil(self.objects);
+        round + self.memory_nights.unwrap_or(0) < rounds || object.is_multiple_of(10)
+    }
+
+    fn archived(&self) -> u32 {
+        (0..self.alerts).filter(|number| self.is_archived(*number)).count() as u32
+    }
+}
+
+/// Asks for objects that have left memory, and says what is left of them there.
+fn away(arguments: &HydrationArguments, folder: &std::path::Path, pid: u32) {
+    let stand = || -> Option<Value> {
+        let all: Value = serde_json::from_slice(&Fink::new(folder, &["show", "--json"]).output()?).ok()?;
+        Some(all.as_array()?.iter().find_map(|each| each["services"].as_object())?["away"].clone())
+    };
+    let gone = u64::from(arguments.objects - arguments.objects.div_ceil(10));
+    let mut last = Value::Null;
+    // The simulator's nights are later than all others: before long nobody stays but those of the live night.
+    until("light curves have left", Duration::from_secs(600), || {
+        last = stand().unwrap_or(Value::Null);
+        std::thread::sleep(Duration::from_millis(500));
+        last["objects"].as_u64().is_some_and(|objects| objects >= gone)
+    });
+    std::thread::sleep(Duration::from_secs(30));
+    let resident = resident(pid);
+    println!(
+        "{} light curves are in the archive alone; {:.1} GB are left in memory, {:.0} bytes an object",
+        last["objects"],
+        resident as f64 / 1e9,
+        resident as f64 / f64::from(arguments.objects)
+    );
+    let mut took = Vec::new();
+    for number in 0..200 {
+        let object = 1 + number * (arguments.objects / 200) / 10 * 10;
+        let name = format!("ZTF26{object:07}");
+        let began = Instant::now();
+        let answer = Fink::new(folder, &["object", &name, "--json"]).output().expect("it is known");
+        took.push(began.elapsed().as_secs_f64() * 1e3);
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        let alerts = (0..arguments.alerts).skip(object as usize).step_by(arguments.objects as usize).filter(|n| arguments.is_archived(*n));
+        assert_eq!(answer["object"]["alerts"], alerts.count(), "{name}");
+    }
+    took.sort_by(f64::total_cmp);
+    println!(
+        "asked for by `fink object`: median {:.0} ms, p99 {:.0} ms, at most {:.0} ms (bar: 200)",
+        took[took.len() / 2],
+        took[took.len() * 99 / 100],
+        took[took.len() - 1]
+    );
+    println!("{}", serde_json::json!({ "away": last["objects"], "resident_gb": resident as f64 / 1e9, "back_ms": took[took.len() - 1] }));
+}
+
+/// Bytes that a process holds.
+fn resident(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the kernel counts");
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
 }
 
 /// Writes an archive whose light rows are these, as the program would; the number of files, and their bytes.
@@ -101,15 +176,15 @@ fn write(place: &str, arguments: &HydrationArguments) -> (usize, u64) {
             let place = Place { log: log.clone(), offset: i64::from(number), record: 0, timestamp_ms: None, received_us: 0 };
             Stored { row: Ok(alert), place }
         };
-        rows.add(Some(20_000 - 9_000 + round as i32), (at..end).map(stored).collect()).expect("written");
+        rows.add(Some(20_000 + round as i32), (at..end).filter(|number| arguments.is_archived(*number)).map(stored).collect()).expect("written");
         at = end;
     }
     let files = rows.finish().expect("written");
     let (count, bytes) = (files.len(), files.iter().map(|file| file.size).sum());
     let mut covered = Coverage::default();
     covered.insert(&log, 0..i64::from(arguments.alerts));
-    let all = u64::from(arguments.alerts);
-    let tally = Tally { messages: all, archived: all, rows: all, ..Tally::default() };
+    let (all, rows) = (u64::from(arguments.alerts), u64::from(arguments.archived()));
+    let tally = Tally { messages: all, archived: rows, empty: all - rows, rows, ..Tally::default() };
     let whole = Edit { covered: covered.clone(), tallies: vec![((*log).clone(), tally)], ..edit(files, covered) };
     committer.request(Request::Edit(whole)).expect("granted");
     committer.stop().expect("committed");

@@ -312,7 +312,7 @@ impl World {
         Point {
             kind,
             id: i64::from(round * self.objects + object) * 1_000_000,
-            mjd_tai: Real(61_000.0 + f64::from(round) + if seen { 0.25 } else { 0.2 } + f64::from(object) * 1e-6),
+            mjd_tai: Real(60_588.0 + f64::from(round) + if seen { 0.25 } else { 0.2 } + f64::from(object) * 1e-6),
             ra_deg: some((ra + (dice.draw() - 0.5) * 1e-4).rem_euclid(360.0)),
             dec_deg: some((dec + (dice.draw() - 0.5) * 1e-4).clamp(-90.0, 90.0)),
             value: if seen { Real32(17.0 + 3.0 * dice.draw() as f32) } else { Real32::NONE },
