@@ -101,6 +101,7 @@ for name in "${names[@]}"; do
     ;;
   epochs)
     run epochs epochs
+    floor "epochs rolled in" "$(figure "$out/epochs.txt" rolls)" 300 ""
     bar "300 epochs rolled in: CPU against one epoch" "$(figure "$out/epochs.txt" ratio)" 1.15 ""
     bar "300 epochs rolled in: memory, last third against second" "$(figure "$out/epochs.txt" memory_growth)" 1.1 ""
     ;;

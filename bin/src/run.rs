@@ -42,6 +42,7 @@ use crate::observed::Observed;
 use crate::rundir::Seat as Place;
 use crate::serve::{Board, Server, routes};
 use crate::services::desk::Desk;
+use crate::services::tidy;
 use crate::services::roll::Roller;
 use crate::services::start::Services;
 use crate::session::{Figures, Session};
@@ -54,8 +55,6 @@ pub(crate) const TICK: Duration = Duration::from_secs(1);
 const LATE_NICE: u8 = 5;
 /// What a backlog leaves is larger than this, and not worth writing again: bytes.
 const BACKLOG_FILE: u64 = 48 << 20;
-/// Updates of the services' arrangements that a worker with nothing else to do merges in one turn.
-const MERGE_EFFORT: isize = 100_000;
 /// How often the main thread looks whether it is time to end.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 /// How often it tells people how things stand.
@@ -349,8 +348,7 @@ impl Running {
 pub(crate) fn config(workers: usize, services: bool) -> timely::Config {
     let mut config = timely::Config::process(workers);
     if services {
-        let tidy = differential_dataflow::Config::default().idle_merge_effort(Some(MERGE_EFFORT));
-        differential_dataflow::configure(&mut config.worker, &tidy);
+        tidy::configure(&mut config.worker);
     }
     config
 }

@@ -181,13 +181,20 @@ impl Bound {
         let fetch = Fetch::new(archive);
         Feed::run("bound", move |handing| {
             let Self { told, waiting, nights: keeps } = self;
-            let shared = Arc::clone(&told.shared);
+            let _over = Over(Arc::clone(&told.shared));
             let (nights, wanted, back) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
             Hand { handing, told, waiting, reader, fetch, keeps, nights, wanted, back, counts: (0, 0), again: None }.run();
-            // Nobody is to wait for it.
-            shared.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
-            shared.changed.notify_all();
         })
+    }
+}
+
+/// However the thread ends, nobody is to wait for it then.
+struct Over(Arc<Shared>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -223,7 +230,7 @@ impl Hand<'_> {
             };
             let ready = match pass {
                 Some((_, rows)) => self.reader.has_read(rows),
-                None => Instant::now() >= due && self.reader.stand().complete,
+                None => Instant::now() >= due && self.reader.knows_history(),
             };
             if !(ready && self.told.settled(self.reader.closed())) {
                 if let Ok((object, known)) = self.waiting.recv_timeout(LOOK) {
@@ -236,9 +243,10 @@ impl Hand<'_> {
             self.counts = (0, 0);
             // Which nights there are is known when all objects were looked at.
             let nights = self.nights.clone();
-            if let Err(why) = self.scan() {
-                tracing::debug!(%why, "light curves that may leave memory can't be asked for");
-            } else if self.nights != nights && self.scan().is_err() {
+            let scanned = self.scan().and_then(|()| if self.nights == nights { Ok(()) } else { self.scan() });
+            if let Err(why) = scanned {
+                tracing::debug!(%why, "light curves that may leave memory can't be asked for now");
+                std::thread::sleep(LOOK);
                 continue;
             }
             // What comes back as soon as it has left had better stay for a while.

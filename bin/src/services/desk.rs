@@ -384,6 +384,13 @@ impl Reader {
         state.past_rows >= rows && state.floor().is_some_and(|floor| state.past.less_equal(&floor))
     }
 
+    /// Whether all that was archived before this process is in the answers, whatever catalogues are not.
+    #[must_use]
+    pub fn knows_history(&self) -> bool {
+        let state = self.shared.state();
+        state.read && state.floor().is_some_and(|floor| state.past.less_equal(&floor))
+    }
+
     /// Where light curves are that are not in memory.
     pub fn fetches(&self, fetch: Fetch) {
         // It is said once.

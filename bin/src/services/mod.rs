@@ -22,6 +22,7 @@
 //! | [`start`] | what a run of services needs |
 //! | [`roll`] | rolls what is archived into the table of light rows, which a later start reads |
 //! | [`tables`] | what is kept of it as tables of the archive |
+//! | [`tidy`] | how arrangements are merged while nothing comes |
 //! | `trial` | a service that misbehaves, for tests |
 //!
 //! Nothing of the archive depends on any of it: the archive's frontiers do not see the services', and a chunk of messages is
@@ -35,6 +36,7 @@ pub mod fetch;
 pub mod roll;
 pub mod start;
 pub mod tables;
+pub mod tidy;
 mod trial;
 pub mod views;
 pub mod watch;

@@ -13,7 +13,7 @@ use fink::services::fetch::{Fetch, Known};
 use fink_dataflow::budget::Budget;
 use fink_dataflow::detection::ObjectId;
 use fink_dataflow::ports::{Source, Stretch};
-use fink_dataflow::table::store;
+use fink_dataflow::table::{light, store};
 use fink_dataflow::Log;
 use fink_operators::decode::{Decode, SchemaBook};
 use fink_operators::surveys::light_rows;
@@ -64,8 +64,11 @@ fn put<'a>(folder: &Path, from: usize, messages: impl Iterator<Item = &'a Vec<u8
 }
 
 fn start(folder: &Path, name: &str) -> Child {
+    begin(folder, name, &["start", "archive", "services", "--files", "./files", "--archive", "./archive", "--workers", "2"])
+}
+
+fn begin(folder: &Path, name: &str, start: &[&str]) -> Child {
     let log = fs::File::create(folder.join(name)).expect("a log");
-    let start = ["start", "archive", "services", "--files", "./files", "--archive", "./archive", "--workers", "2"];
     fink(folder).env("RUST_LOG", "fink=debug").args(start).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts")
 }
 
@@ -204,6 +207,13 @@ fn light_curves_leave_memory_and_come_back() {
     published("after the restart");
     assert!(run(folder, &["check", "--archive", "./archive"]).status.success());
 
+    // One that follows the archive reads the same light rows, and is bound by the same.
+    let child = begin(folder, "third.log", &["start", "services", "--archive", "./archive"]);
+    counted(folder, "third.log", files as i64);
+    left(folder, "third.log", gone.len());
+    compare(folder, &expected(), &chosen, "third.log");
+    stop(child);
+
     // In passes each light row comes once, and an object's all in one.
     let whole = Replay::history(&archive).expect("opened");
     assert_eq!(whole.rows(), files as u64);
@@ -213,7 +223,7 @@ fn light_curves_leave_memory_and_come_back() {
     for (pass, replay) in passes.into_iter().enumerate() {
         let take = |batch: fink_dataflow::alerts::AlertBatch| {
             rows += batch.places.len();
-            let of_light = batch.schema.name == fink_dataflow::table::light::SCHEMA;
+            let of_light = batch.schema.name == light::SCHEMA;
             for alert in light_rows(&batch).0.into_iter().filter(|_| of_light) {
                 assert_eq!(*met.entry(alert.object).or_insert(pass), pass, "{:?}", alert.object);
             }
@@ -222,4 +232,6 @@ fn light_curves_leave_memory_and_come_back() {
         replay.run(2, take).expect("read");
     }
     assert_eq!(rows, files);
+    let followed: Vec<_> = Replay::to_follow(&archive).expect("opened").versions().iter().map(|(table, _)| table.to_string()).collect();
+    assert!(followed.iter().any(|table| table == light::TABLE), "{followed:?}");
 }

@@ -5,12 +5,38 @@ use std::collections::BTreeMap;
 use fink_dataflow::Moment;
 use fink_dataflow::detection::{Kind, LightAlert, ObjectId, Point, Real32};
 use fink_operators::objects::summary::Summary;
-use fink_operators::objects::{Entry, curve, objects, summarise};
+use fink_operators::objects::{Away, Entry, curve, objects, objects_in_part, summarise};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use timely::dataflow::operators::vec::Map;
+use timely::order::PartialOrder;
 
-use crate::harness::{Update, at, communications, moments, run};
+use differential_dataflow::AsCollection;
+
+use crate::harness::{Update, at, communications, moment, moments, run};
 use crate::plain::{Curve, curves, detections, peak, slope};
-use crate::world::alerts;
+use crate::world::{OBJECTS, alerts, object};
+
+/// What comes to objects of which some are away.
+#[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
+enum Came {
+    Alert(Box<LightAlert>),
+    Move(ObjectId, Box<Entry>),
+}
+
+/// An object's entries at a Moment, and how often each is there.
+fn entries_at(updates: &[Update<LightAlert>], object: ObjectId, moment: Moment) -> BTreeMap<Entry, isize> {
+    let mut entries = BTreeMap::new();
+    for (alert, _, count) in updates.iter().filter(|(alert, time, _)| alert.object == object && time.less_equal(&moment)) {
+        let repeated = alert.history.iter().cloned().map(Entry::repeated);
+        for entry in repeated.chain([Entry::own(alert.detection.clone())]) {
+            *entries.entry(entry).or_insert(0) += count;
+        }
+    }
+    entries
+}
 
 /// What a Moment's alerts are, each as often as it is there.
 pub fn alerts_at(updates: &[Update<LightAlert>], moment: Moment) -> Vec<LightAlert> {
@@ -86,6 +112,64 @@ proptest! {
                     (object, summary)
                 }).collect();
                 prop_assert_eq!(is, expected(&alerts_at(&updates, moment)), "at {}", moment);
+            }
+        }
+    }
+
+    /// Those that leave and come back, all at any Moments, are summed up to what they would be if they had stayed; but for those of
+    /// which more came while they were away, and these are asked for.
+    #[test]
+    fn objects_that_leave_and_come_back_are_what_they_were(
+        updates in alerts(),
+        moves in prop::collection::vec(prop::option::weighted(0.7, (moment(), moment())), usize::from(OBJECTS)),
+    ) {
+        let updates: Vec<_> = updates.into_iter().filter(|(_, _, count)| *count > 0).collect();
+        let mut away = BTreeMap::new();
+        let mut came: Vec<Update<Came>> =
+            updates.iter().map(|(alert, time, count)| (Came::Alert(Box::new(alert.clone())), *time, *count)).collect();
+        for (number, (left, back)) in (0..OBJECTS).zip(moves).filter_map(|(number, moved)| Some((number, moved?))) {
+            let back = Moment::new(left.epoch.max(back.epoch), left.tick.max(back.tick));
+            let (object, entries) = (object(number), entries_at(&updates, object(number), left));
+            if entries.is_empty() {
+                continue;
+            }
+            away.insert(object, (left, back));
+            let move_of = |entry: &Entry| Came::Move(object, Box::new(entry.clone()));
+            came.extend(entries.iter().map(|(entry, count)| (move_of(entry), left, -count)));
+            came.extend([(move_of(&Entry::away()), left, 1), (move_of(&Entry::away()), back, -1)]);
+            came.extend(entries.keys().map(|entry| (move_of(entry), back, 1)));
+        }
+        for communication in communications() {
+            let wanted = Arc::new(Mutex::new(BTreeSet::new()));
+            let asked = Arc::clone(&wanted);
+            let told = run(communication, &came, move |came| {
+                let alerts = came.clone().flat_map(|(came, time, count)| match came {
+                    Came::Alert(alert) => Some((*alert, time, count)),
+                    Came::Move(..) => None,
+                });
+                let moves = came.flat_map(|(came, time, count)| match came {
+                    Came::Alert(_) => None,
+                    Came::Move(object, entry) => Some(((object, *entry), time, count)),
+                });
+                let asked = Arc::clone(&asked);
+                let wanted = Box::new(move |object: ObjectId, _: &Summary| _ = asked.lock().unwrap().insert(object));
+                let away = Away { moves: moves.as_collection(), wanted };
+                objects_in_part(alerts, Some(away)).summaries.as_collection(|object, summary: &Summary| (*object, summary.clone()))
+            });
+            for moment in moments() {
+                let mut is: BTreeMap<_, _> = at(&told, moment).into_iter().map(|((object, summary), count)| {
+                    assert_eq!(count, 1);
+                    (object, summary)
+                }).collect();
+                let mut right = expected(&alerts_at(&updates, moment));
+                for (object, (left, back)) in &away {
+                    let is_away = left.less_equal(&moment) && !back.less_equal(&moment);
+                    if is_away && entries_at(&updates, *object, moment) != entries_at(&updates, *object, *left) {
+                        prop_assert!(is.remove(object).is_some() && right.remove(object).is_some());
+                        prop_assert!(wanted.lock().unwrap().contains(object), "{:?} is not asked for", object);
+                    }
+                }
+                prop_assert_eq!(is, right, "at {}", moment);
             }
         }
     }

@@ -98,7 +98,7 @@ impl Follower {
     /// # Errors
     /// When there is no archive, or it can't be read; where that is because it went on meanwhile, the next try will do.
     pub fn open(archive: &Archive) -> Result<(Replay, Self), FollowError> {
-        let replay = Replay::open(archive, Selection::default(), Wanted::Light)?;
+        let replay = Replay::to_follow(archive)?;
         let (ledger, had) = (replay.ledger.clone(), replay.applied.clone());
         let state = runtime().block_on(ledger.read())?;
         let missed = runtime().block_on(missed(&ledger, &state, &had))?;

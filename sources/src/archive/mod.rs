@@ -46,6 +46,8 @@ use parquet::errors::ParquetError;
 use rows::{Layout, Shelf};
 pub use select::{Selection, Wanted};
 
+/// How often it is tried to read ledger and tables while nobody commits; commits are a second apart.
+const SETTLES: usize = 5;
 /// Rows of a batch, at most.
 const ROWS: usize = 1_024;
 /// Batches that wait for whoever takes them; beyond, the readers wait.
@@ -105,6 +107,8 @@ pub struct Replay {
     versions: Vec<(Arc<str>, u64)>,
     /// The last entry that was applied to each.
     applied: BTreeMap<Arc<str>, u64>,
+    /// Whether each is what the ledger said when it was read, and no later.
+    settled: bool,
     files: VecDeque<Job>,
 }
 
@@ -155,7 +159,24 @@ impl Replay {
         for table in tables {
             replay.add(&table, |_| lacking.clone())?;
         }
+        let said = state.tables.iter().filter(|(name, _)| replay.applied.contains_key(*name));
+        replay.settled = said.clone().count() == replay.applied.len() && said.into_iter().all(|(name, known)| replay.applied[name] == known.last);
         Ok(replay)
+    }
+
+    /// As [`Replay::history`], at versions that who follows the archive goes on from: where it is written to all the time, from its
+    /// alerts alone.
+    ///
+    /// # Errors
+    /// As [`Replay::open`].
+    pub fn to_follow(archive: &Archive) -> Result<Self, ReplayError> {
+        for _ in 0..SETTLES {
+            let history = Self::history(archive)?;
+            if history.settled {
+                return Ok(history);
+            }
+        }
+        Self::open(archive, Selection::default(), Wanted::Light)
     }
 
     fn none(archive: &Archive, ledger: Arc<Ledger>, routes: BTreeMap<Arc<str>, Route>, wanted: Wanted) -> Self {
@@ -166,6 +187,7 @@ impl Replay {
             routes,
             versions: Vec::new(),
             applied: BTreeMap::new(),
+            settled: false,
             files: VecDeque::new(),
         }
     }

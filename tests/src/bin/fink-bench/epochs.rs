@@ -13,8 +13,8 @@ use timely::Config;
 /// Arguments of `epochs`.
 #[derive(Args)]
 pub(crate) struct EpochsArguments {
-    /// Epochs to roll in
-    #[arg(long, default_value_t = 300)]
+    /// Rounds of late rows, each enough for an epoch; on a quick machine two of three are an epoch of their own
+    #[arg(long, default_value_t = 540)]
     epochs: u64,
     /// Late rows of an epoch
     #[arg(long, default_value_t = 2_000)]

@@ -114,7 +114,7 @@ impl HydrationArguments {
 fn away(arguments: &HydrationArguments, folder: &std::path::Path, pid: u32) {
     let stand = || -> Option<Value> {
         let all: Value = serde_json::from_slice(&Fink::new(folder, &["show", "--json"]).output()?).ok()?;
-        Some(all.as_array()?.iter().find_map(|each| each["services"].as_object())?["away"].clone())
+        all.as_array()?.iter().map(|each| each["figures"]["services"]["away"].clone()).find(|away| !away.is_null())
     };
     let gone = u64::from(arguments.objects - arguments.objects.div_ceil(10));
     let mut last = Value::Null;

@@ -48,8 +48,6 @@ pub(crate) struct ServicesArguments {
     in_graph: u64,
 }
 
-/// Updates that an idle worker merges in one turn.
-const MERGE_EFFORT: isize = 100_000;
 
 /// What runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
@@ -165,7 +163,7 @@ pub(crate) fn upto(arguments: &UptoArguments) {
     let rows = if upto >= Upto::Crossmatch { a.rows } else { 0 };
     let mut config = Config::thread();
     // As in the program: a worker with nothing else to do tidies up.
-    differential_dataflow::configure(&mut config.worker, &differential_dataflow::Config::default().idle_merge_effort(Some(MERGE_EFFORT)));
+    fink::services::tidy::configure(&mut config.worker);
     timely::execute(config, move |worker| {
         let probe = ProbeHandle::new();
         let watch = probe.clone();
