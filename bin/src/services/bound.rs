@@ -347,24 +347,25 @@ impl Hand<'_> {
     /// Looks at all objects once, and has those leave that may.
     fn scan(&mut self) -> Result<(), Unready> {
         let since = self.nights.iter().rev().nth(self.keeps.saturating_sub(1)).copied();
+        // All of it at one Moment: what came since is more of an object than left.
+        let lease = self.reader.lease()?;
+        let at = lease.moment;
+        while !self.reader.is_durable(at) {
+            if self.handing.stopping() {
+                return Err(Unready::Stopping);
+            }
+            self.bring_back();
+            std::thread::sleep(LOOK);
+        }
         for worker in 0..self.reader.workers() {
             let mut from = None;
             loop {
                 if self.handing.stopping() {
                     return Err(Unready::Stopping);
                 }
-                let lease = self.reader.lease()?;
-                let at = lease.moment;
                 let chunk = block_on(self.reader.ask_worker(worker, move |traces| leaving(traces, at, from, since)))??;
-                drop(lease);
                 self.nights.extend(chunk.nights);
                 if !chunk.objects.is_empty() {
-                    while !self.reader.is_durable(at) {
-                        if self.handing.stopping() {
-                            return Err(Unready::Stopping);
-                        }
-                        std::thread::sleep(LOOK);
-                    }
                     self.counts.0 += chunk.objects.len();
                     self.told.state().stand.objects += chunk.objects.len() as u64;
                     for (object, _) in &chunk.objects {

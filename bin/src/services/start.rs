@@ -213,7 +213,7 @@ impl Services {
         let lines = self.lines.as_ref().map(|inlet| draws.seat(inlet, WHOLE_CLOSE));
         let tables = self.outputs.as_ref().map(|outputs| Tables { seat: outputs.seat(index), names: self.names() });
         let bound = self.bound.as_ref().map(|(told, inlet)| {
-            let seat = Some(draws.seat(inlet, Close::default()));
+            let seat = Some(draws.seat(inlet, HISTORY_CLOSE));
             BoundParts { seat, told: told.clone() }
         });
         let ServicesRun { chosen, associate_arcsec, own, .. } = self.run.clone();

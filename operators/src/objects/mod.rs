@@ -75,7 +75,7 @@ pub struct Objects<'s, T: Timestamp + Lattice> {
 /// Light curves that are not all in memory.
 pub struct Away<'s, T: Timestamp + Lattice> {
     /// Entries that leave, and [`Entry::away`] in their place; entries that come back, and it goes. What leaves or comes back of
-    /// an object does so at one time.
+    /// an object does so at one time, and what leaves is all that was there at a time before that, which was closed.
     pub moves: VecCollection<'s, T, (ObjectId, Entry), isize>,
     /// Is told of objects that are away and of which more came, with their summary as it was; perhaps more than once.
     pub wanted: Box<dyn FnMut(ObjectId, &Summary)>,
@@ -112,15 +112,20 @@ pub fn objects_in_part<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s,
         "summaries by object",
         move |object, entries, before: &mut Vec<(Summary, isize)>, changes| {
             // It is the last in their order.
-            if entries.last().is_some_and(|(seen, _)| seen.point.kind == Kind::Away) {
-                // What it was summed up to stays; what came since waits for the rest.
-                if let (2.., Some(wanted), Some((summary, _))) = (entries.len(), &mut wanted, before.first()) {
-                    wanted(*object, summary);
+            let summary = if entries.last().is_some_and(|(seen, _)| seen.point.kind == Kind::Away) {
+                // What it was summed up to stays; what came since waits for the rest. Where two times meet of which neither knew that
+                // it was to leave, each has a summary of its own: that of more alerts.
+                let known = before.iter().filter(|(_, count)| *count > 0).map(|(summary, _)| summary);
+                let known = known.max_by_key(|summary| (summary.alerts, *summary)).cloned();
+                if let (2.., Some(wanted), Some(known)) = (entries.len(), &mut wanted, &known) {
+                    wanted(*object, known);
                 }
-                return;
-            }
-            let there: Vec<Entry> = entries.iter().filter(|(_, count)| *count > 0).map(|(seen, _)| Entry::from(*seen)).collect();
-            changes.extend(summarise(object.survey, there.iter()).map(|summary| (summary, 1)));
+                known
+            } else {
+                let there: Vec<Entry> = entries.iter().filter(|(_, count)| *count > 0).map(|(seen, _)| Entry::from(*seen)).collect();
+                summarise(object.survey, there.iter())
+            };
+            changes.extend(summary.map(|summary| (summary, 1)));
             changes.extend(before.drain(..).map(|(summary, count)| (summary, -count)));
             consolidate(changes);
         },

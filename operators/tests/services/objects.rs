@@ -116,7 +116,7 @@ proptest! {
         }
     }
 
-    /// Those that leave and come back, all at any Moments, are summed up to what they would be if they had stayed; but for those of
+    /// Those that leave and come back, at any Moments, are summed up to what they would be if they had stayed; but for those of
     /// which more came while they were away, and these are asked for.
     #[test]
     fn objects_that_leave_and_come_back_are_what_they_were(
@@ -127,13 +127,15 @@ proptest! {
         let mut away = BTreeMap::new();
         let mut came: Vec<Update<Came>> =
             updates.iter().map(|(alert, time, count)| (Came::Alert(Box::new(alert.clone())), *time, *count)).collect();
-        for (number, (left, back)) in (0..OBJECTS).zip(moves).filter_map(|(number, moved)| Some((number, moved?))) {
-            let back = Moment::new(left.epoch.max(back.epoch), left.tick.max(back.tick));
-            let (object, entries) = (object(number), entries_at(&updates, object(number), left));
+        for (number, (seen, back)) in (0..OBJECTS).zip(moves).filter_map(|(number, moved)| Some((number, moved?))) {
+            // What leaves was seen at a Moment that was closed before it does.
+            let left = Moment::new(seen.epoch.max(back.epoch), seen.tick + 1);
+            let back = Moment::new(left.epoch, left.tick.max(back.tick));
+            let (object, entries) = (object(number), entries_at(&updates, object(number), seen));
             if entries.is_empty() {
                 continue;
             }
-            away.insert(object, (left, back));
+            away.insert(object, (seen, left, back));
             let move_of = |entry: &Entry| Came::Move(object, Box::new(entry.clone()));
             came.extend(entries.iter().map(|(entry, count)| (move_of(entry), left, -count)));
             came.extend([(move_of(&Entry::away()), left, 1), (move_of(&Entry::away()), back, -1)]);
@@ -162,9 +164,9 @@ proptest! {
                     (object, summary)
                 }).collect();
                 let mut right = expected(&alerts_at(&updates, moment));
-                for (object, (left, back)) in &away {
+                for (object, (seen, left, back)) in &away {
                     let is_away = left.less_equal(&moment) && !back.less_equal(&moment);
-                    if is_away && entries_at(&updates, *object, moment) != entries_at(&updates, *object, *left) {
+                    if is_away && entries_at(&updates, *object, moment) != entries_at(&updates, *object, *seen) {
                         prop_assert!(is.remove(object).is_some() && right.remove(object).is_some());
                         prop_assert!(wanted.lock().unwrap().contains(object), "{:?} is not asked for", object);
                     }
