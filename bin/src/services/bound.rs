@@ -35,14 +35,17 @@ use serde::{Deserialize, Serialize};
 use timely::order::PartialOrder;
 use timely::progress::frontier::AntichainRef;
 
-use super::{Trace, Traces};
 use super::catalogues::feed::{Feed, Handing, Piece};
 use super::desk::{Reader, Unready};
 use super::fetch::{Fetch, Known};
 use super::views::{count, values};
+use super::{Trace, Traces};
 
 /// An entry that comes or goes.
 pub type Moved = (ObjectId, Entry);
+/// What a piece is about, as its job.
+const COMES_BACK: usize = 0;
+const LEAVES: usize = 1;
 /// Objects that a worker looks at in one turn, and entries of those that leave: about a millisecond.
 const OBJECTS: usize = 512;
 const ENTRIES: usize = 4_096;
@@ -82,7 +85,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Pieces that were handed over, and those of them that came in, the last before or at this Moment.
+    /// Pieces with what leaves that were handed over, and those of them that came in, the last before or at this Moment.
     given: u64,
     entered: u64,
     until: Moment,
@@ -116,11 +119,15 @@ impl Told {
         let _ = self.wanted.send((object, known));
     }
 
-    /// So many pieces came in at a Moment.
-    pub fn entered(&self, pieces: usize, moment: Moment) {
+    /// Pieces came in at a Moment.
+    pub fn entered<'p>(&self, pieces: impl Iterator<Item = &'p Piece<Moved>>, moment: Moment) {
         use differential_dataflow::lattice::Lattice;
+        let leaving = pieces.filter(|piece| piece.job == LEAVES).count() as u64;
+        if leaving == 0 {
+            return;
+        }
         let mut state = self.state();
-        state.entered += pieces as u64;
+        state.entered += leaving;
         state.until = state.until.join(&moment);
     }
 
@@ -143,7 +150,7 @@ impl Told {
         self.state().stand
     }
 
-    /// Whether all that was handed over is in the answers of a Moment.
+    /// Whether all that leaves and was handed over has left the answers of a Moment.
     fn settled(&self, closed: Option<Moment>) -> bool {
         let state = self.state();
         state.entered == state.given && (state.given == 0 || closed.is_some_and(|closed| state.until.less_equal(&closed)))
@@ -265,7 +272,7 @@ impl Hand<'_> {
         }
     }
 
-    /// Waits until what was handed over is in the answers.
+    /// Waits until what leaves has left.
     fn settle(&mut self) -> bool {
         while !self.told.settled(self.reader.closed()) {
             if self.handing.stopping() {
@@ -284,7 +291,9 @@ impl Hand<'_> {
     }
 
     /// Hands over what some objects' light curves become, each in one piece.
-    fn give(&self, moves: impl Iterator<Item = Vec<(Moved, i8)>>, part: Part) -> bool {
+    fn give(&self, moves: impl Iterator<Item = Vec<(Moved, i8)>>, job: usize) -> bool {
+        // Who comes back is waited for.
+        let part = if job == LEAVES { Part::Alone } else { Part::Last };
         let mut moves = moves.peekable();
         while moves.peek().is_some() {
             let mut rows = Vec::new();
@@ -293,8 +302,8 @@ impl Hand<'_> {
             {
                 rows.extend(more);
             }
-            self.told.state().given += 1;
-            if !self.handing.hand(Piece { job: 0, rows, part }) {
+            self.told.state().given += u64::from(job == LEAVES);
+            if !self.handing.hand(Piece { job, rows, part }) {
                 return false;
             }
         }
@@ -341,12 +350,16 @@ impl Hand<'_> {
             let entries = entries.into_iter().map(|entry| ((object, entry), 1));
             entries.chain([((object, Entry::away()), -1)]).collect()
         });
-        self.give(moves, Part::Last);
+        self.give(moves, COMES_BACK);
     }
 
     /// Looks at all objects once, and has those leave that may.
     fn scan(&mut self) -> Result<(), Unready> {
         let since = self.nights.iter().rev().nth(self.keeps.saturating_sub(1)).copied();
+        // What left is not to leave again.
+        if !self.settle() {
+            return Err(Unready::Stopping);
+        }
         // All of it at one Moment: what came since is more of an object than left.
         let lease = self.reader.lease()?;
         let at = lease.moment;
@@ -375,7 +388,7 @@ impl Hand<'_> {
                         let entries = entries.into_iter().map(|(entry, count)| ((object, entry), -count));
                         entries.chain([((object, Entry::away()), 1)]).collect()
                     });
-                    if !self.give(moves, Part::Alone) {
+                    if !self.give(moves, LEAVES) {
                         return Err(Unready::Stopping);
                     }
                 }

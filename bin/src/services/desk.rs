@@ -104,7 +104,8 @@ pub fn open(workers: usize, history: Option<History>, register: Option<Register>
     let (jobs, waiting): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(WAITING_MAX)).unzip();
     let state = State { closed: vec![None; workers], read: history.is_none(), ..State::default() };
     let wakers = Mutex::new((0..workers).map(|_| None).collect());
-    let shared = Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history, register, watch: Watch::default(), fetch: OnceLock::new() });
+    let shared =
+        Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history, register, watch: Watch::default(), fetch: OnceLock::new() });
     let seats = waiting.into_iter().enumerate().map(|(index, jobs)| Seat { index, shared: Arc::clone(&shared), jobs });
     let seats = seats.collect();
     (Reader { shared }, seats)

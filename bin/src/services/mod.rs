@@ -301,7 +301,8 @@ fn away(told: Told, moves: Pieces<'_, Moved>) -> Away<'_, Moment> {
     let enters = told.clone();
     let moves = moves.inspect_core(move |event| {
         if let Ok((stamp, pieces)) = event {
-            stamp.iter().copied().max().into_iter().for_each(|moment| enters.entered(pieces.len(), moment));
+            let pieces = || pieces.iter().map(|(piece, _claim)| piece);
+            stamp.iter().copied().max().into_iter().for_each(|moment| enters.entered(pieces(), moment));
         }
     });
     Away { moves: changes(moves, None), wanted: Box::new(move |object, summary| told.wanted(object, Known::of(summary))) }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fink::services::fetch::{Fetch, Known};
+use fink_dataflow::Log;
 use fink_dataflow::budget::Budget;
 use fink_dataflow::detection::ObjectId;
 use fink_dataflow::ports::{Source, Stretch};
 use fink_dataflow::table::{light, store};
-use fink_dataflow::Log;
 use fink_operators::decode::{Decode, SchemaBook};
 use fink_operators::surveys::light_rows;
 use fink_sources::archive::Replay;

@@ -172,8 +172,18 @@ fn work(worker: &mut timely::worker::Worker, seat: (Seat, Tables), ticks: &[Tick
         let ((pieces, pieces_capability), changes) = scope.new_unordered_input::<(Piece, Arc<Claim>)>();
         let chosen = Chosen::of(Service::ALL.map(|(service, ..)| service));
         let (associate_arcsec, own) = (ASSOCIATE_ARCSEC, Vec::new());
-        let parts =
-            ServiceParts { chosen, associate_arcsec, history: None, catalogues: None, own, lines: None, seat, tables: Some(tables), bound: None, durable: None };
+        let parts = ServiceParts {
+            chosen,
+            associate_arcsec,
+            history: None,
+            catalogues: None,
+            own,
+            lines: None,
+            seat,
+            tables: Some(tables),
+            bound: None,
+            durable: None,
+        };
         let sources = Sources { decoded: vec![decoded], past: Some(history), catalogues: Some(changes), lines: None, moves: None };
         let desk = services(scope, sources, parts);
         ((live, past, pieces), Some((live_capability, Some(past_capability), pieces_capability)), desk)

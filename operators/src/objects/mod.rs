@@ -27,16 +27,16 @@ pub mod summary;
 
 use std::rc::Rc;
 
-use differential_dataflow::consolidation::consolidate;
-use differential_dataflow::{Hashable, VecCollection};
 use differential_dataflow::batcher::merge::MergeBatcher;
 use differential_dataflow::batcher::merge::vec::VecMerger;
+use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::lattice::Lattice;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::implementations::ord_neu::{OrdValBatch, OrdValBuilder};
 use differential_dataflow::trace::implementations::spine_fueled::Spine;
 use differential_dataflow::trace::implementations::{ContainerChunker, OffsetList, ValBuilder, ValSpine};
+use differential_dataflow::{Hashable, VecCollection};
 use fink_dataflow::detection::{LightAlert, ObjectId};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;

@@ -18,8 +18,8 @@
 pub mod digest;
 pub mod follow;
 pub mod history;
-pub mod rejected;
 pub mod passes;
+pub mod rejected;
 mod rows;
 pub mod select;
 mod sought;
@@ -160,7 +160,8 @@ impl Replay {
             replay.add(&table, |_| lacking.clone())?;
         }
         let said = state.tables.iter().filter(|(name, _)| replay.applied.contains_key(*name));
-        replay.settled = said.clone().count() == replay.applied.len() && said.into_iter().all(|(name, known)| replay.applied[name] == known.last);
+        replay.settled =
+            said.clone().count() == replay.applied.len() && said.into_iter().all(|(name, known)| replay.applied[name] == known.last);
         Ok(replay)
     }
 

@@ -33,7 +33,8 @@ impl Replay {
         let mut names = if count > 1 { self.names(&light)? } else { Vec::new() };
         names.sort_unstable();
         // Each is the first of its part.
-        let mut bounds: Vec<Arc<str>> = (1..count).filter_map(|part| names.get(part * names.len() / count)).map(|name| (**name).into()).collect();
+        let mut bounds: Vec<Arc<str>> =
+            (1..count).filter_map(|part| names.get(part * names.len() / count)).map(|name| (**name).into()).collect();
         bounds.dedup();
         let ends = bounds.iter().cloned().map(Some).chain([None]);
         let begins = [None].into_iter().chain(bounds.iter().cloned().map(Some));

@@ -176,7 +176,8 @@ fn write(place: &str, arguments: &HydrationArguments) -> (usize, u64) {
             let place = Place { log: log.clone(), offset: i64::from(number), record: 0, timestamp_ms: None, received_us: 0 };
             Stored { row: Ok(alert), place }
         };
-        rows.add(Some(20_000 + round as i32), (at..end).filter(|number| arguments.is_archived(*number)).map(stored).collect()).expect("written");
+        rows.add(Some(20_000 + round as i32), (at..end).filter(|number| arguments.is_archived(*number)).map(stored).collect())
+            .expect("written");
         at = end;
     }
     let files = rows.finish().expect("written");

@@ -48,7 +48,6 @@ pub(crate) struct ServicesArguments {
     in_graph: u64,
 }
 
-
 /// What runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
 enum Upto {
