@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every bar that fink must reach, in full: prints a line for each. About two hours on a machine of 2 cores.
 #
-#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules answers catalogs reads
+#   tests/bars.sh [NAME...]   path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules answers catalogs reads hydration
 #
 # Needs what `.ci/run` needs, and real alerts (FINK_SHARED). Exit code 1 when a bar is missed. Output of the runs is kept
 # in ${FINK_CACHE:-~/.cache/fink}/bars/.
@@ -13,7 +13,7 @@ export FINK_REQUIRE_SERVERS=1 FINK_FULL=1
 python=$(tests/python/setup.sh) || exit 1
 out=$FINK_CACHE/bars; mkdir -p "$out"
 names=("$@")
-((${#names[@]})) || names=(path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules answers catalogs reads)
+((${#names[@]})) || names=(path latency idle visit memory commits late epochs cluster follow replay simulator score readers kills tables takeover hdfs s3 disk spine faults fuzz schedules answers catalogs reads hydration)
 missed=0
 
 cargo build -q --release -p fink -p fink-tests || exit 1
@@ -179,6 +179,14 @@ for name in "${names[@]}"; do
     run reads reads
     bar "500 requests/s over 1,000,000 detections: object, p99" "$(figure "$out/reads.txt" object_p99_ms)" 10 ms
     bar "500 requests/s over 1,000,000 detections: cone, p99" "$(figure "$out/reads.txt" cone_p99_ms)" 10 ms
+    ;;
+  hydration)
+    run hydration hydration
+    bar "10,000,000 archived detections: a live alert answered for" "$(figure "$out/hydration.txt" live_s)" 10 s
+    bar "10,000,000 archived detections: complete" "$(figure "$out/hydration.txt" complete_s)" 180 s
+    run hydration-bound hydration --memory-nights 2 --alerts 12000000
+    bar "the same with a bound on memory: complete" "$(figure "$out/hydration-bound.txt" complete_s)" 180 s
+    bar "an object that had left memory, asked for: p99" "$("$python" -c 'import json, sys; print([json.loads(l)["back"]["p99_ms"] for l in open(sys.argv[1]) if l.startswith("{")][-1])' "$out/hydration-bound.txt")" 200 ms
     ;;
   schedules)
     passes "30,000 random schedules, and 5,000 of the graph" env FINK_SEEDS=30000 FINK_GRAPH_SEEDS=5000 cargo test -q -p fink-tests --test schedules

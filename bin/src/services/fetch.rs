@@ -11,6 +11,9 @@ use fink_operators::surveys::light_rows;
 use fink_sources::archive::select::Objects;
 use fink_sources::archive::{Replay, ReplayError, Selection};
 
+/// Threads that read.
+const THREADS: usize = 2;
+
 /// What is known of an object that is to be read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Known {
@@ -67,7 +70,7 @@ impl Fetch {
         let names = curves.keys().map(|object| object.name().to_owned()).collect();
         let objects = Objects::Named(Arc::new(names));
         let selection = Selection { objects, some_nights: nights.map(Arc::new), ..Selection::default() };
-        Replay::history_of(&self.archive, selection)?.run(1, |batch| {
+        Replay::history_of(&self.archive, selection)?.run(THREADS, |batch| {
             for alert in light_rows(&batch).0 {
                 if let Some(entries) = curves.get_mut(&alert.object) {
                     entries.insert(Entry::own(alert.detection));

@@ -200,7 +200,12 @@ impl Replay {
         let selection = Arc::new(selected(&table));
         let schema = table.schema().unwrap_or_default();
         let layout = Arc::new(Layout::of(name, schema).ok_or_else(|| ReplayError::Foreign(name.clone()))?);
-        let is_in = |file: &DataFile| selection.nights_of(layout.night(file)) && selection.may_be_in(&file.stats, layout.bounded());
+        let is_light = **name == *light::TABLE;
+        let is_in = |file: &DataFile| {
+            selection.nights_of(layout.night(file))
+                && selection.may_be_in(&file.stats, layout.bounded())
+                && (!is_light || selection.objects.may_be_in(&file.stats))
+        };
         let mut chosen: Vec<_> = table.files()?.into_iter().filter(is_in).collect();
         // Night by night, as they came.
         chosen.sort_by_cached_key(|file| (layout.night(file), file.path.clone()));

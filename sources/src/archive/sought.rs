@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::{ArrowPredicateFn, RowFilter};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
+use serde_json::Value;
 
 /// Rows of which objects.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -61,6 +62,20 @@ impl Objects {
                 from.as_deref().is_none_or(|from| from <= greatest) && until.as_deref().is_none_or(|until| least < until)
             }
             Self::Named(names) => names.range::<str, _>((Bound::Included(least), Bound::Included(greatest))).next().is_some(),
+        }
+    }
+
+    /// Whether a file of the table of light rows may hold rows of objects that are selected, by its statistics (Delta's, as JSON).
+    /// Where these say nothing, it may.
+    pub(super) fn may_be_in(&self, stats: &str) -> bool {
+        // Rows without a name are in no bounds.
+        let nameless = matches!(self, Self::All | Self::Between { from: None, .. });
+        let Ok(stats) = serde_json::from_str::<Value>(stats) else { return true };
+        // A long text's greatest value may be cut short, and is then no bound for it.
+        let bound = |values: &str| stats[values][light::OBJECT].as_str().filter(|name| name.len() < 32);
+        match (bound("minValues"), bound("maxValues")) {
+            (Some(least), Some(greatest)) => nameless || self.within(least, greatest),
+            _ => true,
         }
     }
 
@@ -134,5 +149,8 @@ mod tests {
         }
         assert!(range(None, Some("m")).within("a", "z") && !range(None, Some("m")).within("m", "z"));
         assert!(!range(Some("m"), None).within("a", "l") && range(Some("m"), None).within("a", "m"));
+        let stats = r#"{"minValues": {"objectId": "c"}, "maxValues": {"objectId": "c3"}}"#;
+        assert!(!some.may_be_in(stats) && !range(Some("m"), None).may_be_in(stats) && range(Some("c1"), None).may_be_in(stats));
+        assert!(some.may_be_in("{}") && range(None, Some("a")).may_be_in(stats), "its rows without a name");
     }
 }

@@ -13,7 +13,7 @@ use fink_operators::surveys::stored::Stored;
 use fink_sinks::archive::committer::{Edit, Request};
 use fink_tests::places;
 use fink_tests::process::{Fink, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::services::World;
 
@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: &HydrationArguments) {
             .is_some_and(|counts| nights(&counts).last().is_some_and(|(night, alerts)| night.as_str() > "2025" && *alerts > 0))
     };
     until("a live alert is counted", Duration::from_secs(120), live);
-    println!("a live alert is answered for {:.1} s after the start", began.elapsed().as_secs_f64());
+    let live_s = began.elapsed().as_secs_f64();
+    println!("a live alert is answered for {live_s:.1} s after the start");
     let mut last = Value::Null;
     until("all of history is known", Duration::from_secs(3_600), || {
         assert!(run.alive(), "{}", run.said());
@@ -91,10 +92,9 @@ pub(crate) fn run(arguments: &HydrationArguments) {
         usage.peak_bytes as f64 / 1e9,
         usage.peak_bytes as f64 / f64::from(alerts)
     );
-    if arguments.memory_nights.is_some() {
-        away(arguments, folder.path(), run.pid());
-    }
+    let back = arguments.memory_nights.map(|_| away(arguments, folder.path(), run.pid()));
     assert!(run.stop().success());
+    println!("{}", json!({ "live_s": live_s, "complete_s": took, "peak_gb": usage.peak_bytes as f64 / 1e9, "back": back }));
 }
 
 impl HydrationArguments {
@@ -111,7 +111,7 @@ impl HydrationArguments {
 }
 
 /// Asks for objects that have left memory, and says what is left of them there.
-fn away(arguments: &HydrationArguments, folder: &std::path::Path, pid: u32) {
+fn away(arguments: &HydrationArguments, folder: &std::path::Path, pid: u32) -> Value {
     let stand = || -> Option<Value> {
         let all: Value = serde_json::from_slice(&Fink::new(folder, &["show", "--json"]).output()?).ok()?;
         all.as_array()?.iter().map(|each| each["figures"]["services"]["away"].clone()).find(|away| !away.is_null())
@@ -150,7 +150,7 @@ fn away(arguments: &HydrationArguments, folder: &std::path::Path, pid: u32) {
         took[took.len() * 99 / 100],
         took[took.len() - 1]
     );
-    println!("{}", serde_json::json!({ "away": last["objects"], "resident_gb": resident as f64 / 1e9, "back_ms": took[took.len() - 1] }));
+    json!({ "away": last["objects"], "resident_gb": resident as f64 / 1e9, "p99_ms": took[took.len() * 99 / 100], "max_ms": took[took.len() - 1] })
 }
 
 /// Bytes that a process holds.
