@@ -19,6 +19,7 @@
 //! | [`bound`] | has light curves leave memory of objects that were not seen for long, and come back |
 //! | [`fetch`] | reads such from the archive |
 //! | [`watch`] | how many alerts came in and were answered for, and how long that took |
+//! | [`stand`] | how far all of it is |
 //! | [`start`] | what a run of services needs |
 //! | [`roll`] | rolls what is archived into the table of light rows, which a later start reads |
 //! | [`tables`] | what is kept of it as tables of the archive |
@@ -34,6 +35,7 @@ pub mod catalogues;
 pub mod desk;
 pub mod fetch;
 pub mod roll;
+pub mod stand;
 pub mod start;
 pub mod tables;
 pub mod tidy;
