@@ -16,18 +16,18 @@
 //! An object leaves when all that is known of it is durable. Of one that is away, an alert waits for the light curve, which is
 //! read from the archive; its summary is as it was until then. Who asks for it by its id is answered from both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::cursor::{BatchCursor, Cursor, cursor_list};
-use fink_dataflow::Moment;
-use fink_dataflow::detection::ObjectId;
+use fink_dataflow::detection::{Address, ObjectId};
 use fink_dataflow::late::LateSeat;
 use fink_dataflow::ports::Part;
 use fink_dataflow::table::Archive;
+use fink_dataflow::{Coverage, Moment};
 use fink_operators::objects::{Entry, Summary};
 use fink_sources::queue::Inlet;
 use futures::executor::block_on;
@@ -51,8 +51,9 @@ const OBJECTS: usize = 512;
 const ENTRIES: usize = 4_096;
 /// Objects that are read from the archive at once.
 const FETCHED: usize = 4_096;
-/// Light rows of a history that are read until those that may leave have left.
-pub const PASS_ROWS: u64 = 2_000_000;
+/// Light rows of a history that are read until those that may leave have left, at the least; and passes, at most.
+const PASS_ROWS: u64 = 2_000_000;
+const PASSES: u64 = 32;
 /// How soon it is looked again.
 const LOOK: Duration = Duration::from_millis(10);
 /// The pause between two scans at the least and at the most, and how many times as long as a scan it is.
@@ -61,6 +62,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(1_800);
 const PAUSE_PER_SCAN: u32 = 50;
 /// The pause after the archive could not be read.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How many rows of a history of so many are one pass.
+#[must_use]
+pub fn pass_rows(all: u64) -> u64 {
+    PASS_ROWS.max(all.div_ceil(PASSES))
+}
 
 /// What a worker's services need to know of it.
 pub struct BoundParts {
@@ -162,16 +169,19 @@ pub struct Bound {
     told: Told,
     waiting: Receiver<(ObjectId, Known)>,
     nights: usize,
+    /// The messages whose rows come pass by pass, an object's together.
+    light: Option<Arc<Coverage>>,
 }
 
 impl Bound {
-    /// Keeps the light curves of objects that were seen in the latest so many nights.
+    /// Keeps the light curves of objects that were seen in the latest so many nights; and until all of history is read, those of
+    /// which rows are there that do not come with the others of their object, as those of these messages do.
     #[must_use]
-    pub fn new(nights: usize) -> Self {
+    pub fn new(nights: usize, light: Option<Arc<Coverage>>) -> Self {
         let (wanted, waiting) = unbounded();
         let told = Told { wanted, shared: Arc::default() };
         told.state().stand.nights = nights as u64;
-        Self { told, waiting, nights }
+        Self { told, waiting, nights, light }
     }
 
     /// Who tells it.
@@ -187,10 +197,11 @@ impl Bound {
     pub fn start(self, archive: &Archive, reader: Reader) -> std::io::Result<(Feed, Inlet<Piece<Moved>>)> {
         let fetch = Fetch::new(archive);
         Feed::run("bound", move |handing| {
-            let Self { told, waiting, nights: keeps } = self;
+            let Self { told, waiting, nights: keeps, light } = self;
             let _over = Over(Arc::clone(&told.shared));
             let (nights, wanted, back) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
-            Hand { handing, told, waiting, reader, fetch, keeps, nights, wanted, back, counts: (0, 0), again: None }.run();
+            let (fetch, later) = (fetch.ends_with(handing.stop()), VecDeque::new());
+            Hand { handing, told, waiting, reader, fetch, keeps, light, nights, wanted, back, later, counts: (0, 0), again: None }.run();
         })
     }
 }
@@ -214,12 +225,15 @@ struct Hand<'h> {
     fetch: Fetch,
     /// How many nights' objects stay.
     keeps: usize,
+    light: Option<Arc<Coverage>>,
     /// The nights of all alerts that were met.
     nights: BTreeSet<i32>,
     /// What is to come back.
     wanted: BTreeMap<ObjectId, Known>,
     /// What came back since it left last.
     back: BTreeSet<ObjectId>,
+    /// What could not be found whole, and when it is looked for again.
+    later: VecDeque<(Instant, ObjectId, Known)>,
     /// How many left at the last scan, and how many came back since.
     counts: (usize, usize),
     /// When the archive may be read again.
@@ -250,7 +264,8 @@ impl Hand<'_> {
             self.counts = (0, 0);
             // Which nights there are is known when all objects were looked at.
             let nights = self.nights.clone();
-            let scanned = self.scan().and_then(|()| if self.nights == nights { Ok(()) } else { self.scan() });
+            let light = self.light.clone().filter(|_| pass.is_some());
+            let scanned = self.scan(&light).and_then(|()| if self.nights == nights { Ok(()) } else { self.scan(&light) });
             if let Err(why) = scanned {
                 tracing::debug!(%why, "light curves that may leave memory can't be asked for now");
                 std::thread::sleep(LOOK);
@@ -315,6 +330,9 @@ impl Hand<'_> {
         while let Ok((object, known)) = self.waiting.try_recv() {
             self.want(object, known);
         }
+        while let Some((_, object, known)) = self.later.pop_front_if(|(at, ..)| *at <= Instant::now()) {
+            self.want(object, known);
+        }
         if self.wanted.is_empty() || self.again.is_some_and(|again| Instant::now() < again) {
             return;
         }
@@ -329,15 +347,19 @@ impl Hand<'_> {
                 return;
             }
         };
-        self.again = None;
-        for object in some.keys().filter(|object| !curves.contains_key(object)) {
-            // It was durable when it left. Its summary stays what it was.
-            tracing::error!(?object, "the archive lacks alerts of an object whose light curve left memory; tried again");
-            self.again = Some(Instant::now() + AGAIN);
+        if self.handing.stopping() {
+            return;
         }
-        for object in curves.keys() {
-            self.wanted.remove(object);
-            self.back.insert(*object);
+        self.again = None;
+        for (object, known) in some {
+            self.wanted.remove(&object);
+            if curves.contains_key(&object) {
+                self.back.insert(object);
+            } else {
+                // What is in the ledger may not be in its table yet. Its summary stays what it was.
+                tracing::warn!(?object, "not all alerts of a light curve that left memory are found; tried again");
+                self.later.push_back((Instant::now() + AGAIN, object, known));
+            }
         }
         self.counts.1 += curves.len();
         {
@@ -353,8 +375,8 @@ impl Hand<'_> {
         self.give(moves, COMES_BACK);
     }
 
-    /// Looks at all objects once, and has those leave that may.
-    fn scan(&mut self) -> Result<(), Unready> {
+    /// Looks at all objects once, and has those leave that may: where it is given, those of these messages alone.
+    fn scan(&mut self, light: &Option<Arc<Coverage>>) -> Result<(), Unready> {
         let since = self.nights.iter().rev().nth(self.keeps.saturating_sub(1)).copied();
         // What left is not to leave again.
         if !self.settle() {
@@ -376,7 +398,9 @@ impl Hand<'_> {
                 if self.handing.stopping() {
                     return Err(Unready::Stopping);
                 }
-                let chunk = block_on(self.reader.ask_worker(worker, move |traces| leaving(traces, at, from, since)))??;
+                let light = light.clone();
+                let looks = move |traces: &mut Traces| leaving(traces, at, from, since, light.as_deref());
+                let chunk = block_on(self.reader.ask_worker(worker, looks))??;
                 self.nights.extend(chunk.nights);
                 if !chunk.objects.is_empty() {
                     self.counts.0 += chunk.objects.len();
@@ -385,7 +409,15 @@ impl Hand<'_> {
                         self.back.remove(object);
                     }
                     let moves = chunk.objects.into_iter().map(|(object, entries)| {
-                        let entries = entries.into_iter().map(|(entry, count)| ((object, entry), -count));
+                        let entries = entries.into_iter().flat_map(|(entry, count)| {
+                            // As often as it is there, in changes as small as a piece has them.
+                            let mut left = count;
+                            std::iter::from_fn(move || {
+                                let some = i8::try_from(left.min(100)).ok().filter(|some| *some > 0)?;
+                                left -= isize::from(some);
+                                Some(((object, entry.clone()), -some))
+                            })
+                        });
                         entries.chain([((object, Entry::away()), 1)]).collect()
                     });
                     if !self.give(moves, LEAVES) {
@@ -407,7 +439,7 @@ impl Hand<'_> {
 #[derive(Default)]
 struct Leaving {
     /// Objects that may leave, with their entries and how often each is there.
-    objects: Vec<(ObjectId, Vec<(Entry, i8)>)>,
+    objects: Vec<(ObjectId, Vec<(Entry, isize)>)>,
     /// The nights of all that it looked at.
     nights: BTreeSet<i32>,
     /// Where to go on; `None`: it was the last.
@@ -415,7 +447,13 @@ struct Leaving {
 }
 
 /// Looks at some objects, from one on: those that were last seen before the night `since` may leave.
-fn leaving(traces: &mut Traces, at: Moment, from: Option<ObjectId>, since: Option<i32>) -> Result<Leaving, Unready> {
+fn leaving(
+    traces: &mut Traces,
+    at: Moment,
+    from: Option<ObjectId>,
+    since: Option<i32>,
+    light: Option<&Coverage>,
+) -> Result<Leaving, Unready> {
     let (Some(summaries), Some(entries)) = (&mut traces.summaries, &mut traces.entries) else { return Ok(Leaving::default()) };
     let Some(batches) = summaries.batches_through(AntichainRef::new(&[])) else { return Err(Unready::Starting) };
     let (mut cursor, batches) = cursor_list(batches);
@@ -444,30 +482,27 @@ fn leaving(traces: &mut Traces, at: Moment, from: Option<ObjectId>, since: Optio
         cursor.step_key(&batches);
     }
     let mut taken = 0;
-    let mut curves = BTreeMap::<ObjectId, Vec<(Entry, i8)>>::new();
-    let mut away = BTreeSet::new();
-    values(entries, &old, at, |object, seen, count| {
-        let entry = Entry::from(seen);
-        if entry.is_away() {
-            away.insert(*object);
-        } else if let Ok(count) = i8::try_from(count) {
-            curves.entry(*object).or_default().push((entry, count));
-        } else {
-            // So many copies are no light curve: it stays.
-            away.insert(*object);
-        }
-    });
-    for (object, entries) in curves {
-        if away.contains(&object) {
-            continue;
-        }
+    for object in old {
         if taken > ENTRIES {
             // The rest has its turn next.
             leaving.next = Some(object);
             break;
         }
-        taken += entries.len();
-        leaving.objects.push((object, entries));
+        let (mut curve, mut stays) = (Vec::new(), false);
+        values(entries, &[object], at, |_, seen, count| {
+            let entry = Entry::from(seen);
+            let is_of = |light: &Coverage| entry.own.as_ref().is_none_or(|own| holds(light, &own.address));
+            stays |= entry.is_away() || count < 0 || !light.is_none_or(is_of);
+            curve.push((entry, count));
+        });
+        taken += curve.len();
+        if !(stays || curve.is_empty()) {
+            leaving.objects.push((object, curve));
+        }
     }
     Ok(leaving)
+}
+
+fn holds(light: &Coverage, address: &Address) -> bool {
+    light.get(address.log.log()).is_some_and(|offsets| offsets.contains(address.offset))
 }

@@ -21,7 +21,6 @@ use fink_dataflow::alerts::AlertBatch;
 use fink_dataflow::budget::Claim;
 use fink_dataflow::detection::ObjectId;
 use fink_dataflow::rules::Rule;
-use fink_dataflow::table::store::runtime;
 use fink_operators::objects::Entry;
 use fink_sources::archive::history::{History, Reading};
 use timely::dataflow::operators::Inspect;
@@ -29,7 +28,7 @@ use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 use timely::order::PartialOrder;
 use timely::progress::Antichain;
 use timely::scheduling::SyncActivator;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Traces;
 use super::catalogues::register::Register;
@@ -39,6 +38,9 @@ use super::watch::Watch;
 
 /// Questions that wait at a desk, at most.
 const WAITING_MAX: usize = 1_024;
+
+/// Light curves that are read from the archive at once; who asks for more waits.
+const FETCHES: usize = 4;
 
 /// What a worker is asked to do with its traces.
 type Job = Box<dyn FnOnce(&mut Traces) + Send>;
@@ -70,6 +72,8 @@ struct Shared {
     watch: Watch,
     /// Where light curves are that are not in memory.
     fetch: OnceLock<Fetch>,
+    /// So many are read at once.
+    fetching: Semaphore,
 }
 
 #[derive(Default)]
@@ -102,8 +106,16 @@ pub fn open(workers: usize, history: Option<History>, register: Option<Register>
     let (jobs, waiting): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(WAITING_MAX)).unzip();
     let state = State { closed: vec![None; workers], read: history.is_none(), ..State::default() };
     let wakers = Mutex::new((0..workers).map(|_| None).collect());
-    let shared =
-        Arc::new(Shared { state: Mutex::new(state), jobs, wakers, history, register, watch: Watch::default(), fetch: OnceLock::new() });
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        jobs,
+        wakers,
+        history,
+        register,
+        watch: Watch::default(),
+        fetch: OnceLock::new(),
+        fetching: Semaphore::new(FETCHES),
+    });
     let seats = waiting.into_iter().enumerate().map(|(index, jobs)| Seat { index, shared: Arc::clone(&shared), jobs });
     let seats = seats.collect();
     (Reader { shared }, seats)
@@ -331,7 +343,14 @@ impl Reader {
     /// When they can't be read.
     pub(super) async fn fetch(&self, object: ObjectId, known: Known) -> Result<BTreeSet<Entry>, Unready> {
         let fetch = self.shared.fetch.get().ok_or(Unready::Away)?.clone();
-        let read = runtime().spawn_blocking(move || fetch.curves(&BTreeMap::from([(object, known)])));
+        let _turn = self.shared.fetching.acquire().await.map_err(|_| Unready::Stopping)?;
+        // A thread of its own: those of the store's runtime are for what it stores.
+        let (answer, read) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("fetch".into()).spawn(move || {
+            // Who asked may have gone.
+            let _ = answer.send(fetch.curves(&BTreeMap::from([(object, known)])));
+        });
+        thread.map_err(|_| Unready::Busy)?;
         let curves = read.await.map_err(|_| Unready::Stopping)?.map_err(|error| {
             tracing::warn!("a light curve can't be read from the archive: {:#}", anyhow::Error::from(error));
             Unready::Away

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use fink_dataflow::detection::ObjectId;
 use fink_dataflow::table::Archive;
@@ -19,15 +20,16 @@ const THREADS: usize = 2;
 pub struct Known {
     /// The nights of its alerts, in days since 1970.
     pub nights: BTreeSet<i32>,
-    /// How many alerts there were, duplicates not counted.
+    /// How many alerts must be found, duplicates not counted.
     pub alerts: u32,
 }
 
 impl Known {
-    /// What a summary tells.
+    /// What a summary tells, of which so many alerts are in memory: these may be none that are archived.
     #[must_use]
-    pub fn of(summary: &Summary) -> Self {
-        Self { nights: summary.nights().collect(), alerts: summary.alerts }
+    pub fn of(summary: &Summary, here: usize) -> Self {
+        let alerts = summary.alerts.saturating_sub(u32::try_from(here).unwrap_or(u32::MAX));
+        Self { nights: summary.nights().collect(), alerts }
     }
 }
 
@@ -38,13 +40,20 @@ pub type Curves = BTreeMap<ObjectId, BTreeSet<Entry>>;
 #[derive(Clone)]
 pub struct Fetch {
     archive: Archive,
+    stop: Arc<AtomicBool>,
 }
 
 impl Fetch {
     /// From this archive.
     #[must_use]
     pub fn new(archive: &Archive) -> Self {
-        Self { archive: archive.clone() }
+        Self { archive: archive.clone(), stop: Arc::default() }
+    }
+
+    /// The same, which ends when this is set; what it returns then is of no use.
+    #[must_use]
+    pub fn ends_with(&self, stop: Arc<AtomicBool>) -> Self {
+        Self { archive: self.archive.clone(), stop }
     }
 
     /// The entries of these objects; of one that can't be found whole, none.
@@ -70,7 +79,7 @@ impl Fetch {
         let names = curves.keys().map(|object| object.name().to_owned()).collect();
         let objects = Objects::Named(Arc::new(names));
         let selection = Selection { objects, some_nights: nights.map(Arc::new), ..Selection::default() };
-        Replay::history_of(&self.archive, selection)?.run(THREADS, |batch| {
+        Replay::history_of(&self.archive, selection)?.ends_with(Arc::clone(&self.stop)).run(THREADS, |batch| {
             for alert in light_rows(&batch).0 {
                 if let Some(entries) = curves.get_mut(&alert.object) {
                     entries.insert(Entry::own(alert.detection));
@@ -86,5 +95,5 @@ impl Fetch {
 /// Whether all alerts that are known of are there.
 fn is_whole(object: ObjectId, entries: &BTreeSet<Entry>, wanted: &BTreeMap<ObjectId, Known>) -> bool {
     let alerts = summarise(object.survey, entries.iter()).map_or(0, |summary| summary.alerts);
-    alerts > 0 && wanted.get(&object).is_some_and(|known| alerts >= known.alerts)
+    !entries.is_empty() && wanted.get(&object).is_some_and(|known| alerts >= known.alerts)
 }

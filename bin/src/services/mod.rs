@@ -307,5 +307,5 @@ fn away(told: Told, moves: Pieces<'_, Moved>) -> Away<'_, Moment> {
             stamp.iter().copied().max().into_iter().for_each(|moment| enters.entered(pieces(), moment));
         }
     });
-    Away { moves: changes(moves, None), wanted: Box::new(move |object, summary| told.wanted(object, Known::of(summary))) }
+    Away { moves: changes(moves, None), wanted: Box::new(move |object, summary, here| told.wanted(object, Known::of(summary, here))) }
 }

@@ -17,7 +17,7 @@ use fink_sources::archive::Replay;
 use fink_sources::archive::history::History;
 use fink_sources::queue::Inlet;
 
-use super::bound::{Bound, BoundParts, Moved, PASS_ROWS, Told};
+use super::bound::{Bound, BoundParts, Moved, Told, pass_rows};
 use super::catalogues::feed::{Feed, Piece};
 use super::catalogues::register::Register;
 use super::catalogues::{CatalogueFile, Names};
@@ -152,14 +152,15 @@ impl Services {
         let (feed, catalogues) = feed.unzip();
         let has_tables = run.own.iter().any(|own| !own.tables().is_empty());
         let (tables, lines) = has_tables.then(|| lines::start(&run.own, &register)).transpose()?.unzip();
-        let bound = run.memory_nights.filter(|_| run.chosen.has(Service::Objects)).map(Bound::new);
+        let bound = run.memory_nights.filter(|_| run.chosen.has(Service::Objects));
+        let bound = bound.map(|nights| Bound::new(nights, replay.light().cloned()));
         let (history, thread) = if replay.rows() > 0 {
             let total = replay.rows();
             tracing::info!(alerts = total, "services read the archive's history, beside what comes now");
             let (history, inlet, thread) = match bound.as_ref().map(Bound::told) {
                 None => History::start(replay, HISTORY_THREADS, rate)?,
                 Some(told) => {
-                    let passes = move || replay.passes(PASS_ROWS);
+                    let passes = move || replay.passes(pass_rows(total));
                     History::start_in_passes(passes, total, HISTORY_THREADS, rate, move |rows| told.pass(rows))?
                 }
             };

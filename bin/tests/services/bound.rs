@@ -156,7 +156,7 @@ fn light_curves_leave_memory_and_come_back() {
     compare(folder, &expected(), &chosen, "first.log");
     // The archive gives back what it was given.
     let archive = store::open(&folder.join("archive").to_string_lossy(), &Default::default()).expect("an archive");
-    let known = expected().objects.iter().map(|(id, object)| (*id, Known::of(&object.summary))).collect();
+    let known = expected().objects.iter().map(|(id, object)| (*id, Known::of(&object.summary, 0))).collect();
     let curves = Fetch::new(&archive).curves(&known).expect("read");
     assert_eq!(curves.len(), chosen.len());
 

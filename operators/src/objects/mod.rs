@@ -77,8 +77,9 @@ pub struct Away<'s, T: Timestamp + Lattice> {
     /// Entries that leave, and [`Entry::away`] in their place; entries that come back, and it goes. What leaves or comes back of
     /// an object does so at one time, and what leaves is all that was there at a time before that, which was closed.
     pub moves: VecCollection<'s, T, (ObjectId, Entry), isize>,
-    /// Is told of objects that are away and of which more came, with their summary as it was; perhaps more than once.
-    pub wanted: Box<dyn FnMut(ObjectId, &Summary)>,
+    /// Is told of objects that are away and of which more came, with their summary as it was, and how many alerts came; perhaps more
+    /// than once.
+    pub wanted: Box<dyn FnMut(ObjectId, &Summary, usize)>,
 }
 
 /// Keeps objects up to date with the alerts.
@@ -118,7 +119,9 @@ pub fn objects_in_part<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s,
                 let known = before.iter().filter(|(_, count)| *count > 0).map(|(summary, _)| summary);
                 let known = known.max_by_key(|summary| (summary.alerts, *summary)).cloned();
                 if let (2.., Some(wanted), Some(known)) = (entries.len(), &mut wanted, &known) {
-                    wanted(*object, known);
+                    let mut own: Vec<i64> = entries.iter().filter(|(seen, _)| seen.own.is_some()).map(|(seen, _)| seen.point.id).collect();
+                    own.dedup();
+                    wanted(*object, known, own.len());
                 }
                 known
             } else {

@@ -154,7 +154,7 @@ proptest! {
                     Came::Move(object, entry) => Some(((object, *entry), time, count)),
                 });
                 let asked = Arc::clone(&asked);
-                let wanted = Box::new(move |object: ObjectId, _: &Summary| _ = asked.lock().unwrap().insert(object));
+                let wanted = Box::new(move |object: ObjectId, _: &Summary, _| _ = asked.lock().unwrap().insert(object));
                 let away = Away { moves: moves.as_collection(), wanted };
                 objects_in_part(alerts, Some(away)).summaries.as_collection(|object, summary: &Summary| (*object, summary.clone()))
             });

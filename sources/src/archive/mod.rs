@@ -109,6 +109,9 @@ pub struct Replay {
     applied: BTreeMap<Arc<str>, u64>,
     /// Whether each is what the ledger said when it was read, and no later.
     settled: bool,
+    /// The messages whose rows come from the table of light rows, if any do.
+    light: Option<Arc<Coverage>>,
+    stop: Option<Arc<AtomicBool>>,
     files: VecDeque<Job>,
 }
 
@@ -154,6 +157,7 @@ impl Replay {
         let mut replay = Self::none(archive, ledger, state.routes, Wanted::Light);
         let tables: BTreeSet<Arc<str>> = replay.routes.values().map(|route| route.table.clone()).collect();
         if let Some(last) = held {
+            replay.light = light.within.clone();
             replay.add(&light::TABLE.into(), |table| if table.applied() == Some(last) { all.clone() } else { light })?;
         }
         for table in tables {
@@ -189,6 +193,8 @@ impl Replay {
             versions: Vec::new(),
             applied: BTreeMap::new(),
             settled: false,
+            light: None,
+            stop: None,
             files: VecDeque::new(),
         }
     }
@@ -221,6 +227,18 @@ impl Replay {
         &self.versions
     }
 
+    /// The messages whose rows come from the table of light rows; those of others come from the alerts.
+    #[must_use]
+    pub fn light(&self) -> Option<&Arc<Coverage>> {
+        self.light.as_ref()
+    }
+
+    /// Ends when this is set, between two files.
+    #[must_use]
+    pub fn ends_with(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
     /// Rows of the files to be read; more than will come where topics or offsets are selected.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -239,9 +257,10 @@ impl Replay {
         for index in 0..threads.max(1) {
             let mut shelf = Shelf::new(self.ledger.clone(), self.routes.clone());
             let (files, over, give) = (files.clone(), over.clone(), give.clone());
-            let (archive, wanted) = (self.archive.clone(), self.wanted);
+            let (archive, wanted, stop) = (self.archive.clone(), self.wanted, self.stop.clone());
             let reader = std::thread::Builder::new().name(format!("replay-{index}")).spawn(move || {
-                while let Some(job) = next(&files) {
+                let goes_on = || stop.as_ref().is_none_or(|stop| !stop.load(Ordering::Relaxed));
+                while let Some(job) = next(&files).filter(|_| goes_on()) {
                     let reader = FileReader { archive: &archive, selection: &job.selection, wanted };
                     let take = |alerts| !over.load(Ordering::Relaxed) && give.send(Ok(alerts)).is_ok();
                     let read = reader.read(&job.layout, &job.file, &mut shelf, take);

@@ -47,7 +47,8 @@ impl Replay {
                 file: job.file.clone(),
                 selection: if one { Arc::clone(&job.selection) } else { part(&job.selection, &from, &until) },
             });
-            pass.files = part.chain(others.take().into_iter().flatten()).collect();
+            let part = part.filter(|job| job.selection.objects.may_be_in(&job.file.stats));
+            pass.files = others.take().into_iter().flatten().chain(part).collect();
             pass
         };
         Ok(begins.zip(ends).map(pass).collect())

@@ -84,6 +84,12 @@ impl<R: Clone + 'static> Handing<R> {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// What says so.
+    #[must_use]
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
     /// Hands over a change, piece by piece.
     pub fn give(&self, job: usize, changes: Vec<(R, i8)>) {
         let mut rows = changes.into_iter();
