@@ -40,7 +40,7 @@ use timely::worker::Worker;
 
 use crate::observed::Observed;
 use crate::services::desk::Desk;
-use crate::services::{ServiceParts, Sources, services};
+use crate::services::{ServiceParts, services};
 
 /// What a worker needs to run the graph.
 pub struct Parts<I> {
@@ -106,12 +106,8 @@ pub fn probed<I: Inlet + 'static>(worker: &mut Worker, parts: Parts<I>) -> Probe
         let seat_of = |parts: &ServiceParts| parts.tables.as_ref().map(|tables| tables.seat.clone());
         let watch = chosen.as_ref().and_then(seat_of).map(|seat| seat.durable(durable.clone()));
         let desk = chosen.map(|mut parts| {
-            let history = parts.history.take().map(|seat| lates.draw(seat));
-            let catalogues = parts.catalogues.take().map(|seat| lates.draw(seat));
-            let lines = parts.lines.take().map(|seat| lates.draw(seat));
-            let moves = parts.bound.as_mut().and_then(|bound| bound.seat.take()).map(|seat| lates.draw(seat));
             parts.durable = Some(durable.clone());
-            services(scope, Sources { decoded: all_decoded, past: history, catalogues, lines, moves }, parts)
+            services(scope, parts.draw(all_decoded, &mut lates), parts)
         });
         lates.asks().connect_loop(asking);
         Probes { live: closed, late: left, durable, desk, watch }

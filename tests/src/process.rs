@@ -283,6 +283,12 @@ fn times(pid: u32) -> Option<(Duration, Duration, Duration)> {
     Some((time(&fields[11])?, time(&fields[12])?, time(&fields[13])? + time(&fields[14])?))
 }
 
+/// Bytes that a process holds in memory.
+pub fn resident(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the kernel counts");
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
+}
+
 /// CPU of a process, to a hundredth of a second.
 #[must_use]
 pub fn cpu(pid: u32) -> Option<Duration> {

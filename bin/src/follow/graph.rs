@@ -27,7 +27,7 @@ use timely::dataflow::operators::{ConnectLoop, Feedback, Inspect, Probe};
 use timely::worker::Worker;
 
 use crate::services::desk::Desk;
-use crate::services::{ServiceParts, Sources, services};
+use crate::services::{ServiceParts, services};
 
 /// What a worker needs to run the graph.
 pub struct Parts {
@@ -70,11 +70,7 @@ pub fn build(worker: &mut Worker, parts: Parts) -> Probes {
             added.map(|(added, claim)| Decoded { alerts: added.alerts, claims: vec![claim], ..Decoded::default() }).probe_with(&closed);
 
         let mut lates = Lates::new(scope, beats, left);
-        let history = chosen.history.take().map(|seat| lates.draw(seat));
-        let catalogues = chosen.catalogues.take().map(|seat| lates.draw(seat));
-        let lines = chosen.lines.take().map(|seat| lates.draw(seat));
-        let moves = chosen.bound.as_mut().and_then(|bound| bound.seat.take()).map(|seat| lates.draw(seat));
-        let desk = services(scope, Sources { decoded: vec![alerts], past: history, catalogues, lines, moves }, chosen);
+        let desk = services(scope, chosen.draw(vec![alerts], &mut lates), chosen);
         lates.asks().connect_loop(asking);
         Probes { live: closed, desk }
     })

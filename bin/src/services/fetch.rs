@@ -82,8 +82,7 @@ impl Fetch {
         Replay::history_of(&self.archive, selection)?.ends_with(Arc::clone(&self.stop)).run(THREADS, |batch| {
             for alert in light_rows(&batch).0 {
                 if let Some(entries) = curves.get_mut(&alert.object) {
-                    entries.insert(Entry::own(alert.detection));
-                    entries.extend(alert.history.into_iter().map(Entry::repeated));
+                    entries.extend(Entry::all_of(alert));
                 }
             }
             ControlFlow::Continue(())

@@ -52,7 +52,7 @@ use fink_dataflow::Moment;
 use fink_dataflow::alerts::{AlertBatch, Decoded};
 use fink_dataflow::budget::Claim;
 use fink_dataflow::detection::{ObjectId, SurveyId};
-use fink_dataflow::late::LateSeat;
+use fink_dataflow::late::{LateSeat, Lates};
 use fink_operators::catalogue::Row;
 use fink_operators::classify::{self, Matches};
 use fink_operators::crossmatch::{Association, Place, associations, matches, places};
@@ -209,6 +209,19 @@ pub struct Sources<'s> {
     pub lines: Option<Pieces<'s, Line>>,
     /// Entries of light curves that leave memory and come back.
     pub moves: Option<Pieces<'s, Moved>>,
+}
+
+impl ServiceParts {
+    /// Draws from all late sources that there are, beside what is decoded.
+    pub fn draw<'s>(&mut self, decoded: Vec<StreamVec<'s, Moment, Decoded>>, lates: &mut Lates<'s>) -> Sources<'s> {
+        Sources {
+            decoded,
+            past: self.history.take().map(|seat| lates.draw(seat)),
+            catalogues: self.catalogues.take().map(|seat| lates.draw(seat)),
+            lines: self.lines.take().map(|seat| lates.draw(seat)),
+            moves: self.bound.as_mut().and_then(|bound| bound.seat.take()).map(|seat| lates.draw(seat)),
+        }
+    }
 }
 
 /// Builds the services on a worker.

@@ -14,7 +14,7 @@ use fink_operators::classify::history::{Classes, classes};
 use fink_operators::crossmatch::sky::{cells, within_arcsec};
 use fink_operators::crossmatch::{Association, Place};
 use fink_operators::monitor::Counter;
-use fink_operators::objects::{Entry, Summary, curve, summarise};
+use fink_operators::objects::{Entry, Summary, curve, own_alerts, summarise};
 use timely::order::PartialOrder;
 use timely::progress::frontier::AntichainRef;
 
@@ -66,7 +66,7 @@ pub async fn object(reader: &Reader, lease: &Lease, id: ObjectId, wanted: Curve)
     let at = lease.moment;
     let Some((mut object, away)) = reader.ask(&id, move |traces| view(traces, id, at, wanted)).await? else { return Ok(None) };
     if let Some(here) = away {
-        let mut entries = reader.fetch(id, Known::of(&object.summary, own(&here))).await?;
+        let mut entries = reader.fetch(id, Known::of(&object.summary, own_alerts(here.iter().map(Into::into)))).await?;
         entries.extend(here);
         object.curve = told(entries.iter());
         if let Some(summary) = summarise(id.survey, entries.iter()) {
@@ -75,13 +75,6 @@ pub async fn object(reader: &Reader, lease: &Lease, id: ObjectId, wanted: Curve)
         }
     }
     Ok(Some(object))
-}
-
-/// How many alerts of their own there are.
-fn own(entries: &[Entry]) -> usize {
-    let mut ids: Vec<i64> = entries.iter().filter(|entry| entry.own.is_some()).map(|entry| entry.point.id).collect();
-    ids.dedup();
-    ids.len()
 }
 
 fn told<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<(Point, bool)> {

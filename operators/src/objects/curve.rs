@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use fink_dataflow::detection::{Address, Band, Detection, Enriched, Kind, Point, Real, Real32, Unit};
+use fink_dataflow::detection::{Address, Band, Detection, Enriched, Kind, LightAlert, Point, Real, Real32, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::packed::Seen;
@@ -41,6 +41,11 @@ impl Entry {
         let Detection { point, traits, address } = detection;
         let signs = Signs::of(&traits);
         Self { point, own: Some(Box::new(Own { address, signs, moves: traits.roid == 3, enriched: traits.enriched })) }
+    }
+
+    /// All that an alert adds: itself, and the points that it repeats.
+    pub fn all_of(alert: LightAlert) -> impl Iterator<Item = Self> {
+        std::iter::once(Self::own(alert.detection)).chain(alert.history.into_iter().map(Self::repeated))
     }
 
     /// A point of some alert's history.
@@ -91,6 +96,13 @@ impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
         Seen::from(self).cmp(&Seen::from(other))
     }
+}
+
+/// How many alerts of their own there are among entries, which come in order.
+pub fn own_alerts<'e>(entries: impl Iterator<Item = Seen<'e>>) -> usize {
+    let mut ids: Vec<i64> = entries.filter(|seen| seen.own.is_some()).map(|seen| seen.point.id).collect();
+    ids.dedup();
+    ids.len()
 }
 
 /// The light curve of an object's entries, which come in order: each point once, in order of observation.

@@ -45,7 +45,7 @@ use timely::dataflow::operators::{Concat, Exchange as _, Operator};
 use timely::progress::Timestamp;
 
 use compact::{Counts, Times};
-pub use curve::{Entry, Own, curve};
+pub use curve::{Entry, Own, curve, own_alerts};
 use fink_dataflow::detection::Kind;
 use packed::Packed;
 pub use summary::{Summary, summarise};
@@ -97,8 +97,7 @@ pub fn objects_in_part<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s,
                 let mut session = output.session(&stamp);
                 for (alert, time, diff) in data.flat_map(|container| container.drain(..)) {
                     let object = alert.object;
-                    session.give(((object, Entry::own(alert.detection)), time.clone(), diff));
-                    session.give_iterator(alert.history.into_iter().map(|point| ((object, Entry::repeated(point)), time.clone(), diff)));
+                    session.give_iterator(Entry::all_of(alert).map(|entry| ((object, entry), time.clone(), diff)));
                 }
             });
         }
@@ -119,9 +118,7 @@ pub fn objects_in_part<'s, T: Timestamp + Lattice + Ord>(alerts: LightAlerts<'s,
                 let known = before.iter().filter(|(_, count)| *count > 0).map(|(summary, _)| summary);
                 let known = known.max_by_key(|summary| (summary.alerts, *summary)).cloned();
                 if let (2.., Some(wanted), Some(known)) = (entries.len(), &mut wanted, &known) {
-                    let mut own: Vec<i64> = entries.iter().filter(|(seen, _)| seen.own.is_some()).map(|(seen, _)| seen.point.id).collect();
-                    own.dedup();
-                    wanted(*object, known, own.len());
+                    wanted(*object, known, own_alerts(entries.iter().map(|(seen, _)| *seen)));
                 }
                 known
             } else {

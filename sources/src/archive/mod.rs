@@ -125,7 +125,7 @@ impl Replay {
         let mut replay = Self::none(archive, ledger, state.routes, wanted);
         let tables: BTreeSet<Arc<str>> = replay.routes.values().map(|route| route.table.clone()).collect();
         for table in tables {
-            replay.add(&table, |_| selection.clone())?;
+            replay.add(Table::open(archive, &table)?, selection.clone())?;
         }
         Ok(replay)
     }
@@ -146,22 +146,22 @@ impl Replay {
     pub fn history_of(archive: &Archive, all: Selection) -> Result<Self, ReplayError> {
         let (ledger, state) = read(archive)?;
         // A table that has yet to take an entry lacks what the ledger says that it holds: then alerts are read alone.
-        let held = match state.tables.get(light::TABLE) {
-            Some(known) if Table::open(archive, light::TABLE)?.applied() >= Some(known.last) => Some(known.last),
-            _ => None,
-        };
+        let known = state.tables.get(light::TABLE).map(|known| known.last);
+        let held = known.map(|last| Ok::<_, ReplayError>((Table::open(archive, light::TABLE)?, last))).transpose()?;
+        let held = held.filter(|(table, last)| table.applied() >= Some(*last));
         let lacking = if held.is_some() { Some(Arc::new(unrolled(archive, &state)?)) } else { None };
         let lacking = Selection { within: lacking, ..all.clone() };
         // Both tables may be ahead of this state when others write: what counts is what it says.
         let light = Selection { within: Some(Arc::new(state.light.clone())), ..all.clone() };
         let mut replay = Self::none(archive, ledger, state.routes, Wanted::Light);
         let tables: BTreeSet<Arc<str>> = replay.routes.values().map(|route| route.table.clone()).collect();
-        if let Some(last) = held {
+        if let Some((table, last)) = held {
             replay.light = light.within.clone();
-            replay.add(&light::TABLE.into(), |table| if table.applied() == Some(last) { all.clone() } else { light })?;
+            let selection = if table.applied() == Some(last) { all } else { light };
+            replay.add(table, selection)?;
         }
         for table in tables {
-            replay.add(&table, |_| lacking.clone())?;
+            replay.add(Table::open(archive, &table)?, lacking.clone())?;
         }
         let said = state.tables.iter().filter(|(name, _)| replay.applied.contains_key(*name));
         replay.settled =
@@ -200,10 +200,9 @@ impl Replay {
     }
 
     /// Adds what is selected of a table.
-    fn add(&mut self, name: &Arc<str>, selected: impl FnOnce(&Table) -> Selection) -> Result<(), ReplayError> {
-        let mut table = Table::open(&self.archive, name)?;
+    fn add(&mut self, mut table: Table, selection: Selection) -> Result<(), ReplayError> {
         let Some(version) = table.version() else { return Ok(()) };
-        let selection = Arc::new(selected(&table));
+        let (name, selection) = (&table.name().clone(), Arc::new(selection));
         let schema = table.schema().unwrap_or_default();
         let layout = Arc::new(Layout::of(name, schema).ok_or_else(|| ReplayError::Foreign(name.clone()))?);
         let is_light = **name == *light::TABLE;

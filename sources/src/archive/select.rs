@@ -70,18 +70,21 @@ impl Selection {
         };
         let Some(offsets) = numbers(offset) else { return true };
         let partitions = numbers(partition);
-        // A long text's greatest value may be cut short, and is then no bound for it.
-        let topics = match bounds(topic) {
-            (Value::String(least), Value::String(greatest)) if least == greatest && least.len() < 32 => Some(least),
-            _ => None,
-        };
+        let topics = texts(&stats, topic).filter(|(least, greatest)| least == greatest).map(|(least, _)| least);
         within.iter().any(|(log, wanted)| {
             let span = *offsets.start()..offsets.end().saturating_add(1);
-            topics.is_none_or(|topic| **topic == *log.topic)
+            topics.is_none_or(|topic| *topic == *log.topic)
                 && partitions.as_ref().is_none_or(|partitions| partitions.contains(&i64::from(log.partition)))
                 && wanted.gaps(span.clone()) != [span]
         })
     }
+}
+
+/// The least and the greatest text of a column, by a file's statistics. A long text's greatest value may be cut short, and is then no
+/// bound for it.
+pub(super) fn texts<'s>(stats: &'s Value, column: &str) -> Option<(&'s str, &'s str)> {
+    let bound = |values: &str| stats[values][column].as_str().filter(|text| text.len() < 32);
+    bound("minValues").zip(bound("maxValues"))
 }
 
 /// Whether a column holds bytes, at any depth.

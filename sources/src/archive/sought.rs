@@ -22,6 +22,8 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 use serde_json::Value;
 
+use super::select::texts;
+
 /// Rows of which objects.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Objects {
@@ -71,12 +73,7 @@ impl Objects {
         // Rows without a name are in no bounds.
         let nameless = matches!(self, Self::All | Self::Between { from: None, .. });
         let Ok(stats) = serde_json::from_str::<Value>(stats) else { return true };
-        // A long text's greatest value may be cut short, and is then no bound for it.
-        let bound = |values: &str| stats[values][light::OBJECT].as_str().filter(|name| name.len() < 32);
-        match (bound("minValues"), bound("maxValues")) {
-            (Some(least), Some(greatest)) => nameless || self.within(least, greatest),
-            _ => true,
-        }
+        texts(&stats, light::OBJECT).is_none_or(|(least, greatest)| nameless || self.within(least, greatest))
     }
 
     /// What of a file of the table of light rows is read.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use fink_dataflow::late::Close;
 use fink_tests::epochs::{Play, run};
-use fink_tests::process::cpu;
+use fink_tests::process::{cpu, resident};
 use serde_json::json;
 use timely::Config;
 
@@ -40,12 +40,6 @@ struct Cost {
     memory: Vec<u64>,
 }
 
-/// Bytes that this process holds.
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("the kernel counts");
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
-}
-
 fn cost(arguments: &EpochsArguments, one_lane: bool) -> Cost {
     // A round is a tenth of an epoch, and a tick two rounds: a tick without late rows would end their epoch.
     let play = Play {
@@ -64,7 +58,7 @@ fn cost(arguments: &EpochsArguments, one_lane: bool) -> Cost {
     let memory = Arc::new(Mutex::new(Vec::new()));
     let noted = memory.clone();
     let before = cpu(std::process::id()).expect("it runs");
-    let seen = run(Config::process(arguments.workers), play, move |_| noted.lock().expect("no panic").push(resident()));
+    let seen = run(Config::process(arguments.workers), play, move |_| noted.lock().expect("no panic").push(resident(std::process::id())));
     let cpu = cpu(std::process::id()).expect("it runs") - before;
     let memory = std::mem::take(&mut *memory.lock().expect("no panic"));
     Cost { cpu, rolls: seen.rolls, memory }

@@ -12,7 +12,7 @@ use fink_dataflow::{Coverage, Log};
 use fink_operators::surveys::stored::Stored;
 use fink_sinks::archive::committer::{Edit, Request};
 use fink_tests::places;
-use fink_tests::process::{Fink, until};
+use fink_tests::process::{Fink, resident, until};
 use serde_json::{Value, json};
 
 use super::services::World;
@@ -151,12 +151,6 @@ fn away(arguments: &HydrationArguments, folder: &std::path::Path, pid: u32) -> V
         took[took.len() - 1]
     );
     json!({ "away": last["objects"], "resident_gb": resident as f64 / 1e9, "p99_ms": took[took.len() * 99 / 100], "max_ms": took[took.len() - 1] })
-}
-
-/// Bytes that a process holds.
-fn resident(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the kernel counts");
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
 }
 
 /// Writes an archive whose light rows are these, as the program would; the number of files, and their bytes.

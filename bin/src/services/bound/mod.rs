@@ -13,42 +13,42 @@
 //! catalogue corrects all of them. Which objects leave follows from the times of observation alone; when they do is a matter of
 //! the clock, and no answer depends on it.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | [`told`] | what the workers tell the thread |
+//! | `leaving` | which objects may leave, looked up in a worker's traces |
+//!
 //! An object leaves when all that is known of it is durable. Of one that is away, an alert waits for the light curve, which is
 //! read from the archive; its summary is as it was until then. Who asks for it by its id is answered from both.
 
+pub mod told;
+
+mod leaving;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use differential_dataflow::trace::TraceReader;
-use differential_dataflow::trace::cursor::{BatchCursor, Cursor, cursor_list};
-use fink_dataflow::detection::{Address, ObjectId};
+use crossbeam_channel::{Receiver, unbounded};
+use fink_dataflow::Coverage;
+use fink_dataflow::detection::ObjectId;
 use fink_dataflow::late::LateSeat;
 use fink_dataflow::ports::Part;
 use fink_dataflow::table::Archive;
-use fink_dataflow::{Coverage, Moment};
-use fink_operators::objects::{Entry, Summary};
+use fink_operators::objects::Entry;
 use fink_sources::queue::Inlet;
 use futures::executor::block_on;
-use serde::{Deserialize, Serialize};
-use timely::order::PartialOrder;
-use timely::progress::frontier::AntichainRef;
 
+use super::Traces;
 use super::catalogues::feed::{Feed, Handing, Piece};
 use super::desk::{Reader, Unready};
 use super::fetch::{Fetch, Known};
-use super::views::{count, values};
-use super::{Trace, Traces};
+use leaving::{ENTRIES, leaving};
+pub use told::{AwayStand, Told};
+use told::{COMES_BACK, LEAVES, Over};
 
 /// An entry that comes or goes.
 pub type Moved = (ObjectId, Entry);
-/// What a piece is about, as its job.
-const COMES_BACK: usize = 0;
-const LEAVES: usize = 1;
-/// Objects that a worker looks at in one turn, and entries of those that leave: about a millisecond.
-const OBJECTS: usize = 512;
-const ENTRIES: usize = 4_096;
 /// Objects that are read from the archive at once.
 const FETCHED: usize = 4_096;
 /// Light rows of a history that are read until those that may leave have left, at the least; and passes, at most.
@@ -77,93 +77,6 @@ pub struct BoundParts {
     pub told: Told,
 }
 
-/// What the workers tell the thread. Clones are the same.
-#[derive(Clone)]
-pub struct Told {
-    wanted: Sender<(ObjectId, Known)>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Pieces with what leaves that were handed over, and those of them that came in, the last before or at this Moment.
-    given: u64,
-    entered: u64,
-    until: Moment,
-    /// The pass of the history that has been handed over, by its number and the rows up to its end; and those after which all that
-    /// may leave has left.
-    pass: (u64, u64),
-    passed: u64,
-    over: bool,
-    stand: AwayStand,
-}
-
-/// How many light curves are not in memory.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct AwayStand {
-    /// So many nights' objects stay.
-    pub nights: u64,
-    /// Objects whose light curves are in the archive alone.
-    pub objects: u64,
-    /// Objects whose light curves came back since the start.
-    pub back: u64,
-}
-
-impl Told {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// More came of an object that is away.
-    pub fn wanted(&self, object: ObjectId, known: Known) {
-        // The thread may have ended.
-        let _ = self.wanted.send((object, known));
-    }
-
-    /// Pieces came in at a Moment.
-    pub fn entered<'p>(&self, pieces: impl Iterator<Item = &'p Piece<Moved>>, moment: Moment) {
-        use differential_dataflow::lattice::Lattice;
-        let leaving = pieces.filter(|piece| piece.job == LEAVES).count() as u64;
-        if leaving == 0 {
-            return;
-        }
-        let mut state = self.state();
-        state.entered += leaving;
-        state.until = state.until.join(&moment);
-    }
-
-    /// So many rows of the history were handed over, and another pass follows. Returns when what may leave has left; `false`:
-    /// nothing does any more.
-    #[must_use]
-    pub fn pass(&self, rows: u64) -> bool {
-        let mut state = self.state();
-        state.pass = (state.pass.0 + 1, rows);
-        let due = state.pass.0;
-        while state.passed < due && !state.over {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        !state.over
-    }
-
-    /// How many light curves are away.
-    #[must_use]
-    pub fn stand(&self) -> AwayStand {
-        self.state().stand
-    }
-
-    /// Whether all that leaves and was handed over has left the answers of a Moment.
-    fn settled(&self, closed: Option<Moment>) -> bool {
-        let state = self.state();
-        state.entered == state.given && (state.given == 0 || closed.is_some_and(|closed| state.until.less_equal(&closed)))
-    }
-}
-
 /// Has light curves leave that were last seen before so many nights; what leaves and comes back is drawn from the inlet.
 pub struct Bound {
     told: Told,
@@ -179,9 +92,7 @@ impl Bound {
     #[must_use]
     pub fn new(nights: usize, light: Option<Arc<Coverage>>) -> Self {
         let (wanted, waiting) = unbounded();
-        let told = Told { wanted, shared: Arc::default() };
-        told.state().stand.nights = nights as u64;
-        Self { told, waiting, nights, light }
+        Self { told: Told::new(wanted, nights), waiting, nights, light }
     }
 
     /// Who tells it.
@@ -198,21 +109,11 @@ impl Bound {
         let fetch = Fetch::new(archive);
         Feed::run("bound", move |handing| {
             let Self { told, waiting, nights: keeps, light } = self;
-            let _over = Over(Arc::clone(&told.shared));
+            let _over = Over(told.clone());
             let (nights, wanted, back) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
             let (fetch, later) = (fetch.ends_with(handing.stop()), VecDeque::new());
             Hand { handing, told, waiting, reader, fetch, keeps, light, nights, wanted, back, later, counts: (0, 0), again: None }.run();
         })
-    }
-}
-
-/// However the thread ends, nobody is to wait for it then.
-struct Over(Arc<Shared>);
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
-        self.0.changed.notify_all();
     }
 }
 
@@ -245,10 +146,7 @@ impl Hand<'_> {
         let (mut due, mut pause) = (Instant::now(), PAUSE);
         while !self.handing.stopping() {
             self.bring_back();
-            let pass = {
-                let state = self.told.state();
-                Some(state.pass).filter(|(number, _)| *number > state.passed)
-            };
+            let pass = self.told.due();
             let ready = match pass {
                 Some((_, rows)) => self.reader.has_read(rows),
                 None => Instant::now() >= due && self.reader.knows_history(),
@@ -279,24 +177,28 @@ impl Hand<'_> {
                 tracing::info!(objects = self.counts.0, took = ?began.elapsed(), "light curves left memory");
             }
             if let Some((number, _)) = pass
-                && self.settle()
+                && self.settle().is_ok()
             {
-                self.told.state().passed = number;
-                self.told.shared.changed.notify_all();
+                self.told.passed(number);
             }
         }
     }
 
     /// Waits until what leaves has left.
-    fn settle(&mut self) -> bool {
-        while !self.told.settled(self.reader.closed()) {
+    fn settle(&mut self) -> Result<(), Unready> {
+        self.wait(|hand| hand.told.settled(hand.reader.closed()))
+    }
+
+    /// Waits until something is so, and brings back what is wanted meanwhile.
+    fn wait(&mut self, so: impl Fn(&Self) -> bool) -> Result<(), Unready> {
+        while !so(self) {
             if self.handing.stopping() {
-                return false;
+                return Err(Unready::Stopping);
             }
             self.bring_back();
             std::thread::sleep(LOOK);
         }
-        true
+        Ok(())
     }
 
     fn want(&mut self, object: ObjectId, known: Known) {
@@ -317,7 +219,9 @@ impl Hand<'_> {
             {
                 rows.extend(more);
             }
-            self.told.state().given += u64::from(job == LEAVES);
+            if job == LEAVES {
+                self.told.give();
+            }
             if !self.handing.hand(Piece { job, rows, part }) {
                 return false;
             }
@@ -362,11 +266,7 @@ impl Hand<'_> {
             }
         }
         self.counts.1 += curves.len();
-        {
-            let stand = &mut self.told.state().stand;
-            stand.objects = stand.objects.saturating_sub(curves.len() as u64);
-            stand.back += curves.len() as u64;
-        }
+        self.told.came_back(curves.len());
         tracing::debug!(objects = curves.len(), took = ?began.elapsed(), "light curves come back");
         let moves = curves.into_iter().map(|(object, entries)| {
             let entries = entries.into_iter().map(|entry| ((object, entry), 1));
@@ -379,19 +279,11 @@ impl Hand<'_> {
     fn scan(&mut self, light: &Option<Arc<Coverage>>) -> Result<(), Unready> {
         let since = self.nights.iter().rev().nth(self.keeps.saturating_sub(1)).copied();
         // What left is not to leave again.
-        if !self.settle() {
-            return Err(Unready::Stopping);
-        }
+        self.settle()?;
         // All of it at one Moment: what came since is more of an object than left.
         let lease = self.reader.lease()?;
         let at = lease.moment;
-        while !self.reader.is_durable(at) {
-            if self.handing.stopping() {
-                return Err(Unready::Stopping);
-            }
-            self.bring_back();
-            std::thread::sleep(LOOK);
-        }
+        self.wait(|hand| hand.reader.is_durable(at))?;
         for worker in 0..self.reader.workers() {
             let mut from = None;
             loop {
@@ -404,7 +296,7 @@ impl Hand<'_> {
                 self.nights.extend(chunk.nights);
                 if !chunk.objects.is_empty() {
                     self.counts.0 += chunk.objects.len();
-                    self.told.state().stand.objects += chunk.objects.len() as u64;
+                    self.told.left(chunk.objects.len());
                     for (object, _) in &chunk.objects {
                         self.back.remove(object);
                     }
@@ -433,76 +325,4 @@ impl Hand<'_> {
         }
         Ok(())
     }
-}
-
-/// What a worker found in one turn.
-#[derive(Default)]
-struct Leaving {
-    /// Objects that may leave, with their entries and how often each is there.
-    objects: Vec<(ObjectId, Vec<(Entry, isize)>)>,
-    /// The nights of all that it looked at.
-    nights: BTreeSet<i32>,
-    /// Where to go on; `None`: it was the last.
-    next: Option<ObjectId>,
-}
-
-/// Looks at some objects, from one on: those that were last seen before the night `since` may leave.
-fn leaving(
-    traces: &mut Traces,
-    at: Moment,
-    from: Option<ObjectId>,
-    since: Option<i32>,
-    light: Option<&Coverage>,
-) -> Result<Leaving, Unready> {
-    let (Some(summaries), Some(entries)) = (&mut traces.summaries, &mut traces.entries) else { return Ok(Leaving::default()) };
-    let Some(batches) = summaries.batches_through(AntichainRef::new(&[])) else { return Err(Unready::Starting) };
-    let (mut cursor, batches) = cursor_list(batches);
-    if let Some(from) = &from {
-        cursor.seek_key(&batches, from);
-    }
-    let (mut leaving, mut old, mut looked) = (Leaving::default(), Vec::new(), 0);
-    while let Some(object) = cursor.get_key(&batches) {
-        if looked == OBJECTS {
-            leaving.next = Some(*object);
-            break;
-        }
-        looked += 1;
-        let mut last = None;
-        while let Some(summary) = cursor.get_val(&batches) {
-            let summary: &Summary = summary;
-            if count::<BatchCursor<Trace<ObjectId, Summary>>>(|each| cursor.map_times(&batches, each), at) > 0 {
-                leaving.nights.extend(summary.nights());
-                last = summary.nights().max();
-            }
-            cursor.step_val(&batches);
-        }
-        if since.is_some_and(|since| last.is_some_and(|last| last < since)) {
-            old.push(*object);
-        }
-        cursor.step_key(&batches);
-    }
-    let mut taken = 0;
-    for object in old {
-        if taken > ENTRIES {
-            // The rest has its turn next.
-            leaving.next = Some(object);
-            break;
-        }
-        let (mut curve, mut stays) = (Vec::new(), false);
-        values(entries, &[object], at, |_, seen, count| {
-            let entry = Entry::from(seen);
-            let is_of = |light: &Coverage| entry.own.as_ref().is_none_or(|own| holds(light, &own.address));
-            stays |= entry.is_away() || count < 0 || !light.is_none_or(is_of);
-            curve.push((entry, count));
-        });
-        taken += curve.len();
-        if !(stays || curve.is_empty()) {
-            leaving.objects.push((object, curve));
-        }
-    }
-    Ok(leaving)
-}
-
-fn holds(light: &Coverage, address: &Address) -> bool {
-    light.get(address.log.log()).is_some_and(|offsets| offsets.contains(address.offset))
 }
